@@ -1,0 +1,64 @@
+"""An initial carry that is learned with the weights: c_0 = θ_0, the same for every sequence."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn.types import Adjoint, Array, Carry, Cell, Params
+
+
+class LearnedCarryParams(NamedTuple):
+    """Parameters of `learned_carry`: those of the cell, and ``carry``, one initial carry without batch axes."""
+
+    cell: Params
+    carry: Carry
+
+
+def learned_carry(cell: Cell) -> Cell:
+    """Return ``cell`` with an initial carry that is a parameter, c_0 = θ_0, shared by all sequences.
+
+    It starts as the cell's own initial carry. `unroll` begins with it, and returns to it at every
+    reset; its gradient sums over sequences and over resets.
+
+    Example:
+        >>> import jax, jaxrnn
+        >>> cell = jaxrnn.learned_carry(jaxrnn.gru(3, 5))
+        >>> params = cell.init(jax.random.key(0))
+        >>> params.carry.shape, cell.initial_carry(params, (2,)).shape
+        ((5,), (2, 5))
+    """
+
+    def init(key: Array) -> LearnedCarryParams:
+        params = cell.init(key)
+        return LearnedCarryParams(cell=params, carry=cell.initial_carry(params))
+
+    def initial_carry(params: LearnedCarryParams, batch_shape: tuple[int, ...] = ()) -> Carry:
+        def repeat(leaf: Array) -> Array:
+            return jnp.broadcast_to(leaf.reshape((1,) * len(batch_shape) + leaf.shape), (*batch_shape, *leaf.shape))
+
+        return jax.tree.map(repeat, params.carry)
+
+    def inputs(params: LearnedCarryParams, xs: Any, key: Array | None = None) -> Any:
+        return cell.inputs(params.cell, xs, key)
+
+    def step(params: LearnedCarryParams, carry: Carry, z: Any) -> tuple[Carry, Any]:
+        return cell.step(params.cell, carry, z)
+
+    adjoint = None if cell.adjoint is None else _adjoint(cell.adjoint)
+    return Cell(init, initial_carry, step, inputs, adjoint, cell.feature_axes)
+
+
+def _adjoint(inner: Adjoint) -> Adjoint:
+    """Return ``inner`` on the parameters of `learned_carry`; θ_0 enters the step through the carry alone."""
+
+    def gradients(params: LearnedCarryParams, *args: Any) -> tuple[LearnedCarryParams, Any]:
+        dcell, dxs = inner.gradients(params.cell, *args)
+        return LearnedCarryParams(dcell, jax.tree.map(jnp.zeros_like, params.carry)), dxs
+
+    return inner._replace(
+        forward=lambda params, carry, z: inner.forward(params.cell, carry, z),
+        transpose=lambda params: inner.transpose(params.cell),
+        product=lambda params, operand: inner.product(params.cell, operand),
+        gradients=None if inner.gradients is None else gradients,
+    )

@@ -1,0 +1,162 @@
+"""Long short-term memory: Hochreiter and Schmidhuber (1997), with the forget gate of Gers et al. (2000).
+
+    [i_t, f_t, g_t, o_t] = [σ, σ, tanh, σ](x_t W + b + h_{t-1} U)
+    c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
+    h_t = o_t ⊙ tanh(c_t)
+
+Backward, with dh_t and dc_t the whole cotangents of h_t and c_t:
+
+    dc_t    += dh_t ⊙ o_t ⊙ (1 - tanh²(c_t))
+    da_t     = [dc_t ⊙ g_t ⊙ i_t(1-i_t),  dc_t ⊙ c_{t-1} ⊙ f_t(1-f_t),  dc_t ⊙ i_t ⊙ (1-g_t²),
+                dh_t ⊙ tanh(c_t) ⊙ o_t(1-o_t)]
+    dc_{t-1} = dc_t ⊙ f_t
+    dh_{t-1} = da_t Uᵀ
+    dW = Σ x_tᵀ da_t,   dU = Σ h_{t-1}ᵀ da_t,   db = Σ da_t,   dx_t = da_t Wᵀ
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import checks
+from jaxrnn import initializers as init_with
+from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, weight_gradient, zero_carry
+from jaxrnn.types import Adjoint, Array, Cell
+
+
+class LSTMParams(NamedTuple):
+    """Weights of `lstm`, gates i, f, g, o side by side: ``input [D, 4H]``, ``recurrent [H, 4H]``, ``bias [4H]``."""
+
+    input: Array
+    recurrent: Array
+    bias: Array
+
+
+class LSTMCarry(NamedTuple):
+    """State of `lstm`: the output ``h [*B, H]`` and the memory ``c [*B, H]``."""
+
+    h: Array
+    c: Array
+
+
+class Saved(NamedTuple):
+    """The factors by which the backward step multiplies; none of them depends on a cotangent.
+
+    gates: of da_t ``[*B, 4H]``, the gates' cotangents lacking only dc or dh.
+    output: o ⊙ (1 - tanh²(c)), from dh to dc.
+    forget: f, from dc_t to dc_{t-1}.
+    """
+
+    gates: Array
+    output: Array
+    forget: Array
+
+
+def lstm(
+    input_size: int,
+    hidden_size: int,
+    *,
+    forget_bias: float = 1.0,
+    input_init: init_with.Initializer = init_with.fan_in(),
+    recurrent_init: init_with.Initializer = init_with.orthogonal(),
+    bias_init: init_with.Initializer = init_with.zeros,
+    dtype: Any = jnp.float32,
+    carry_dtype: Any = None,
+) -> Cell:
+    """Return the LSTM cell: c_t = f ⊙ c_{t-1} + i ⊙ g and h_t = o ⊙ tanh(c_t), with y_t = h_t.
+
+    The gates are [i, f, g, o] = [σ, σ, tanh, σ](x_t W + b + h_{t-1} U).
+
+    Args:
+        input_size: D, the features of ``xs [T, *B, D]``.
+        hidden_size: H; the carry is ``LSTMCarry(h [*B, H], c [*B, H])``, and ``ys [T, *B, H]``.
+        forget_bias: added to the forget gate's part of the bias when it is drawn, so that the memory
+            is kept at the start (Jozefowicz, Zaremba and Sutskever 2015).
+        input_init, recurrent_init, bias_init: `jaxrnn.initializers` for W, U and b, gate by gate.
+        dtype: of the parameters, and so of inputs and outputs.
+        carry_dtype: of h and c; that of the parameters unless given.
+
+    Raises:
+        ValueError: a size below 1.
+        TypeError: an argument of the wrong type.
+
+    Source: Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997); Gers, Schmidhuber and Cummins,
+    "Learning to Forget" (2000).
+
+    Example:
+        >>> import jax, jaxrnn
+        >>> cell = jaxrnn.lstm(3, 5)
+        >>> params = cell.init(jax.random.key(0))
+        >>> (h, c), ys = jaxrnn.unroll(cell, params, jax.numpy.ones((7, 2, 3)))
+        >>> h.shape, c.shape, ys.shape
+        ((2, 5), (2, 5), (7, 2, 5))
+    """
+    checks.size("input_size", input_size)
+    checks.size("hidden_size", hidden_size)
+    checks.number("forget_bias", forget_bias)
+    shapes = {
+        "input": (input_size, 4 * hidden_size),
+        "recurrent": (hidden_size, 4 * hidden_size),
+        "bias": (4 * hidden_size,),
+    }
+    call = f"lstm({input_size}, {hidden_size})"
+
+    def init(key: Array) -> LSTMParams:
+        input_key, recurrent_key, bias_key = jax.random.split(key, 3)
+        bias = init_with.per_gate(bias_init, 4)(bias_key, shapes["bias"], dtype)
+        return LSTMParams(
+            input=init_with.per_gate(input_init, 4)(input_key, shapes["input"], dtype),
+            recurrent=init_with.per_gate(recurrent_init, 4)(recurrent_key, shapes["recurrent"], dtype),
+            bias=bias.at[hidden_size : 2 * hidden_size].add(forget_bias),
+        )
+
+    def initial_carry(params: LSTMParams, batch_shape: tuple[int, ...] = ()) -> LSTMCarry:
+        h = zero_carry((*batch_shape, hidden_size), params.recurrent.dtype, carry_dtype)
+        return LSTMCarry(h=h, c=h)
+
+    def inputs(params: LSTMParams, xs: Array, key: Array | None = None) -> Array:
+        del key
+        checks.parameters(params, LSTMParams, shapes, call)
+        checks.features("xs", xs, input_size, params.input.dtype, call)
+        return affine(xs, params.input, params.bias)
+
+    def gates(params: LSTMParams, h: Array, z: Array) -> tuple[Array, Array, Array, Array]:
+        i, f, g, o = jnp.split(z.astype(h.dtype) + recurrent_product(h, params.recurrent), 4, axis=-1)
+        return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+
+    def step(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array]:
+        i, f, g, o = gates(params, carry.h, z)
+        c = f * carry.c + i * g
+        h = o * jnp.tanh(c)
+        return LSTMCarry(h, c), h.astype(z.dtype)
+
+    def forward(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array, Array, Saved]:
+        i, f, g, o = gates(params, carry.h, z)
+        c = f * carry.c + i * g
+        tanh_c = jnp.tanh(c)
+        h = o * tanh_c
+        factors = [g * i * (1 - i), carry.c * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)]
+        saved = Saved(jnp.concatenate(factors, axis=-1), o * (1 - tanh_c * tanh_c), f)
+        return LSTMCarry(h, c), h.astype(z.dtype), carry.h, saved
+
+    def backward(transposed: Array, saved: Saved, dcarry: LSTMCarry, dy: Array) -> tuple[LSTMCarry, Array, Array]:
+        dh = dcarry.h + dy.astype(dcarry.h.dtype)
+        dc = dcarry.c + dh * saved.output
+        da = jnp.concatenate([dc, dc, dc, dh], axis=-1) * saved.gates
+        return LSTMCarry(h=recurrent_product(da, transposed), c=dc * saved.forget), da, da
+
+    def gradients(
+        params: LSTMParams, xs: Array, hs_before: Array, dzs: Array, das: Array
+    ) -> tuple[LSTMParams, Array]:
+        dinput, dbias, dxs = affine_gradients(xs, params.input, dzs)
+        return LSTMParams(dinput, weight_gradient(hs_before, das), dbias), dxs
+
+    adjoint = Adjoint(
+        forward=forward,
+        transpose=lambda params: params.recurrent.T,
+        backward=backward,
+        product=lambda params, hs_before: recurrent_product(hs_before, params.recurrent),
+        gradients=gradients,
+    )
+    return Cell(init, initial_carry, step, inputs, adjoint)

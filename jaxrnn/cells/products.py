@@ -1,0 +1,43 @@
+"""The products that the cells share, with their transposes written out."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxrnn.types import Array
+
+
+def affine(x: Array, kernel: Array, bias: Array | None) -> Array:
+    """Return x W + b over the last axis; ``x [..., D]``, ``kernel [D, H]``, ``bias [H]`` or None."""
+    y = x @ kernel
+    return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+
+
+def affine_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array, Array]:
+    """Return (dW, db, dx) of y = x W + b: dW = Σ xᵀ dy, db = Σ dy, dx = dy Wᵀ, sums over all rows."""
+    return weight_gradient(x, dy), bias_gradient(dy), dy @ kernel.T
+
+
+def weight_gradient(x: Array, dy: Array) -> Array:
+    """Return dW = Σ xᵀ dy: one product over all rows; ``x [..., D]``, ``dy [..., H]``, ``dW [D, H]``."""
+    return rows(x).T @ rows(dy)
+
+
+def bias_gradient(dy: Array) -> Array:
+    """Return db = Σ dy over all rows; ``dy [..., H]``."""
+    return rows(dy).sum(axis=0)
+
+
+def rows(x: Array) -> Array:
+    """Return ``x [..., D]`` as a matrix ``[rows, D]``."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def recurrent_product(h: Array, kernel: Array) -> Array:
+    """Return h U in the dtype of the carry; weights of a lower precision are multiplied as they are."""
+    return jnp.matmul(h.astype(kernel.dtype), kernel, preferred_element_type=h.dtype)
+
+
+def zero_carry(shape: tuple[int, ...], params_dtype: Any, carry_dtype: Any) -> Array:
+    """Return zeros in ``carry_dtype``, or in the dtype of the parameters where that is None."""
+    return jnp.zeros(shape, params_dtype if carry_dtype is None else carry_dtype)

@@ -1,0 +1,99 @@
+"""Which steps of a sequence count, and which begin a new segment: lengths, mask and resets as one.
+
+The contract, for every cell and layer:
+
+- Step t of a sequence is valid if ``mask[t]`` and ``t < length``. A step that is not valid holds the
+  carry and gives zero output. Its input is set to zero before anything sees it, so that NaN in
+  padding reaches no value and no gradient, and its own gradient is exactly zero.
+- ``resets[t]`` says that step t begins a new segment: forward, step t starts from the cell's own
+  initial carry; in reverse, the carry is replaced after step t. Segments are independent either way.
+  Resets at steps that are not valid are ignored.
+- In reverse a sequence starts at its own last valid step. ``ys[t]`` always belongs to ``xs[t]``.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn import checks
+from jaxrnn.types import Array
+
+
+class Steps(NamedTuple):
+    """What happens around each step, in terms of the loop that runs it; None where it never happens.
+
+    valid: ``[T, *B]``, whether the step is taken.
+    restart: ``[T, *B]``, whether the carry is replaced by the initial one before the step is taken.
+    restart_last: ``[*B]``, whether it is replaced after the last step taken (in reverse, step 0).
+    """
+
+    valid: Array | None = None
+    restart: Array | None = None
+    restart_last: Array | None = None
+
+
+def resolve_steps(
+    time: int, batch: tuple[int, ...], lengths: Any, mask: Any, resets: Any, reverse: bool = False
+) -> Steps:
+    """Return the `Steps` of sequences ``[time, *batch]``, after checking all three arguments."""
+    valid = valid_steps(time, batch, lengths, mask)
+    if resets is None:
+        return Steps(valid)
+    begins = _flags("resets", resets, (time, *batch))
+    if valid is not None:
+        begins = begins & valid
+    if not reverse or time == 0:
+        return Steps(valid, begins)
+    never = jnp.zeros_like(begins[:1])
+    return Steps(valid, jnp.concatenate([begins[1:], never]), begins[0])
+
+
+def valid_steps(time: int, batch: tuple[int, ...], lengths: Any, mask: Any) -> Array | None:
+    """Return which steps are valid, bool ``[time, *batch]``, or None where all are."""
+    valid = None
+    if lengths is not None:
+        clipped = _lengths(lengths, time, batch)
+        times = jnp.arange(time, dtype=clipped.dtype).reshape((time,) + (1,) * len(batch))
+        valid = times < jnp.expand_dims(clipped, 0)
+    if mask is not None:
+        mask = _flags("mask", mask, (time, *batch))
+        valid = mask if valid is None else valid & mask
+    return valid
+
+
+def select(flags: Array | None, chosen: Any, other: Any) -> Any:
+    """Return ``chosen`` where ``flags [..., *B]`` hold, else ``other``, leaf by leaf ``[..., *B, features]``."""
+
+    def where(x: Array, y: Array) -> Array:
+        return jnp.where(flags.reshape(flags.shape + (1,) * (x.ndim - flags.ndim)), x, y)
+
+    return chosen if flags is None else jax.tree.map(where, chosen, other)
+
+
+def zero_unless(flags: Array | None, tree: Any) -> Any:
+    """Return ``tree`` with zeros where ``flags`` do not hold."""
+    return tree if flags is None else select(flags, tree, jax.tree.map(jnp.zeros_like, tree))
+
+
+def _lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> Array:
+    given, lengths = lengths, checks.array("lengths", lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"lengths: expected integers, got dtype {lengths.dtype}")
+    if lengths.shape != batch:
+        raise ValueError(f"lengths: expected shape {batch} = [*batch], got {lengths.shape}")
+    if lengths.size and checks.concrete(given):
+        low, high = np.asarray(given).min(), np.asarray(given).max()
+        if low < 0 or high > time:
+            raise ValueError(f"lengths: expected values from 0 to the {time} steps of xs, got {low} to {high}")
+    return jnp.clip(lengths, 0, time)
+
+
+def _flags(name: str, flags: Any, shape: tuple[int, ...]) -> Array:
+    flags = checks.array(name, flags)
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"{name}: expected bool, got dtype {flags.dtype}")
+    if flags.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape} = [time, *batch], got {flags.shape}")
+    return flags

@@ -1,0 +1,99 @@
+"""The two records that everything in jaxrnn is made of.
+
+A recurrent network is a pure step ``(params, carry, x) -> (carry, y)``. A `Cell` is that step and
+what belongs to it; a `Layer` is a whole sequence run through it. Both are NamedTuples of pure
+functions: sizes and options live in the closure of the factory that made them, arrays live in the
+parameters.
+
+Letters in shapes, here and in every docstring:
+
+====  =============================================
+T     time, always axis 0
+B     batch: any number of axes, none included
+D     input features
+H     hidden features
+K     output features
+V     vocabulary
+====  =============================================
+
+So ``xs [T, *B, D]`` is a sequence and ``x [*B, D]`` one step of it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Params = Any  # a pytree of arrays
+Carry = Any  # a pytree of arrays, each [*B, ...]
+
+
+def pass_through(params: Params, xs: Array, key: Array | None = None) -> Array:
+    """Return ``xs``: the `Cell.inputs` of a cell that has nothing to do before the loop."""
+    del params, key
+    return xs
+
+
+class Adjoint(NamedTuple):
+    """How one step of a cell is differentiated: the BPTT of `unroll`, cut at the step.
+
+    The step touches its parameters in one place only, a product ``a_t = product(params, operand_t)``
+    that is linear in them (``a = h U`` for most cells). The rest is a function of carry, z and a. So
+    the reverse loop needs the carry's cotangent alone, and every parameter gradient is one
+    contraction over all T·B rows, after the loop.
+
+    forward: ``(params, carry, z) -> (carry, y, operand, saved)``. The step, keeping what the
+        product took on its left and what `backward` needs.
+    transpose: ``(params) -> transposed``. What `backward` multiplies by; formed once, before the
+        loop.
+    backward: ``(transposed, saved, dcarry, dy) -> (dcarry, dz, da)``. The cotangents of the carry
+        before the step, of z and of a. Returning one array as both dz and da says that a is simply
+        added to z, and stores it once.
+    product: ``(params, operand) -> a``. Linear in params, over any leading axes.
+    gradients: ``(params, xs, operands, dzs, das) -> (dparams, dxs)``. The contractions over all
+        steps, by hand, for `bptt`; None where `forward` and `backward` come from autodiff.
+    """
+
+    forward: Callable[..., Any]
+    transpose: Callable[..., Any]
+    backward: Callable[..., Any]
+    product: Callable[..., Any]
+    gradients: Callable[..., Any] | None = None
+
+
+class Cell(NamedTuple):
+    """One step in time.
+
+    init: ``(key) -> params``.
+    initial_carry: ``(params, batch_shape=()) -> carry``.
+    step: ``(params, carry, z) -> (carry, y)``. The sequential part, for any batch axes.
+    inputs: ``(params, xs, key=None) -> zs``. All that does not need the carry, over any leading
+        axes: one product for all T·B rows. Noise is drawn here, from ``key``, and travels in zs.
+    adjoint: how `unroll` differentiates the step; None for plain autodiff of the scan.
+    feature_axes: how many trailing axes of xs are features (1; more where they are spatial).
+    """
+
+    init: Callable[..., Params]
+    initial_carry: Callable[..., Carry]
+    step: Callable[..., tuple[Carry, Any]]
+    inputs: Callable[..., Any] = pass_through
+    adjoint: Adjoint | None = None
+    feature_axes: int = 1
+
+
+class Layer(NamedTuple):
+    """A whole sequence, in two forms that agree.
+
+    init: ``(key) -> params``.
+    initial_carry: ``(params, batch_shape=()) -> carry``; ``()`` for a layer without a state.
+    apply: ``(params, xs, carry=None, *, lengths=None, mask=None, resets=None, key=None)
+        -> (carry, ys)``. All steps at once; ``xs [T, *B, D]``, ``ys [T, *B, K]``.
+    step: ``(params, carry, x, *, reset=None, key=None) -> (carry, y)``. One input at a time, for
+        generation and streaming; None for a layer that needs the future.
+    """
+
+    init: Callable[..., Params]
+    initial_carry: Callable[..., Carry]
+    apply: Callable[..., tuple[Carry, Any]]
+    step: Callable[..., tuple[Carry, Any]] | None = None
