@@ -14,13 +14,18 @@ from jaxrnn.cells import (
     split_cell,
     vanilla,
 )
+from jaxrnn.checking import GradientCheck, check_gradients
+from jaxrnn.layers import DenseParams, EmbeddingParams, dense, dropout, embedding, recurrent, serial
 from jaxrnn.types import Adjoint, Cell, Layer
 from jaxrnn.unrolling import unroll
 
 __all__ = [
     "Adjoint",
     "Cell",
+    "DenseParams",
+    "EmbeddingParams",
     "GRUParams",
+    "GradientCheck",
     "Gradients",
     "LSTMCarry",
     "LSTMParams",
@@ -28,10 +33,16 @@ __all__ = [
     "LearnedCarryParams",
     "VanillaParams",
     "bptt",
+    "check_gradients",
+    "dense",
+    "dropout",
+    "embedding",
     "gru",
     "initializers",
     "learned_carry",
     "lstm",
+    "recurrent",
+    "serial",
     "split_cell",
     "unroll",
     "vanilla",

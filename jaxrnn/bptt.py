@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.sharding import varying_axes, vary_over
-from jaxrnn.steps import Steps, resolve_steps, select, zero_unless
+from jaxrnn.sharding import vary_over, varying_axes
+from jaxrnn.steps import Steps, resolve_steps, select, time_and_batch, zero_unless
 from jaxrnn.types import Adjoint, Array, Carry, Cell, Params
 
 
@@ -139,21 +139,6 @@ def prepare(
     return Run(xs, zs, carry, init, steps)
 
 
-def time_and_batch(xs: Any, feature_axes: int) -> tuple[int, tuple[int, ...]]:
-    """Return T and the batch shape of ``xs [T, *B, features]``, the same for all its leaves."""
-    leaves = jax.tree.leaves(xs)
-    if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
-        raise TypeError(f"xs: expected an array [time, *batch, features], got {type(xs).__name__}")
-    layout = "[time, *batch, features]" if feature_axes == 1 else f"[time, *batch, {feature_axes} feature axes]"
-    shapes = {tuple(leaf.shape[: len(leaf.shape) - feature_axes]) for leaf in leaves}
-    if any(len(leaf.shape) < 1 + feature_axes for leaf in leaves):
-        raise ValueError(f"xs: expected {layout}, got shape {leaves[0].shape}")
-    if len(shapes) > 1:
-        raise ValueError(f"xs: expected one [time, *batch] for all leaves, got {sorted(shapes)}")
-    time, *batch = shapes.pop()
-    return time, tuple(batch)
-
-
 def forward_loop(
     adjoint: Adjoint,
     params: Params,
@@ -213,9 +198,8 @@ def reverse_loop(
     return dzs, dzs if das is None else das, dcarry, dinit
 
 
-def unroll_by_adjoint(cell: Cell, params: Params, run: Run, reverse: bool, unroll: int) -> tuple[Carry, Any]:
+def unroll_by_adjoint(adjoint: Adjoint, params: Params, run: Run, reverse: bool, unroll: int) -> tuple[Carry, Any]:
     """Return (final carry, ys), differentiable in reverse mode, once, by `reverse_loop`."""
-    adjoint = cell.adjoint
     frozen = jax.lax.stop_gradient((params, run.zs, run.carry, run.init))
     loops = forward_loop(adjoint, *frozen, run.steps, reverse, unroll)
     final, ys, operands, saved = nothing_closed_over(loops)
@@ -241,7 +225,18 @@ def unroll_by_adjoint(cell: Cell, params: Params, run: Run, reverse: bool, unrol
         return *jax.tree.map(lambda d, w: d.astype(w.dtype), (dzs, das, dcarry, dinit), witness), None
 
     link.defvjp(link_forward, link_backward)
-    return link(run.zs, a, run.carry, run.init, (final, ys, frozen[0], saved, run.steps))
+    try:
+        return link(run.zs, a, run.carry, run.init, (final, ys, frozen[0], saved, run.steps))
+    except TypeError as error:
+        if "forward-mode" in str(error):  # JAX's own error for jax.jvp does not know what to do instead
+            raise TypeError(FIRST_REVERSE_ONLY) from error
+        raise
+
+
+FIRST_REVERSE_ONLY = (
+    "the hand-derived BPTT has first derivatives in reverse mode only; for second derivatives, jax.hessian, "
+    'jax.jvp or jax.jacfwd, pass gradient="autodiff" to unroll or recurrent'
+)
 
 
 @jax.custom_jvp
@@ -253,10 +248,7 @@ def differentiate_once(values: Any, witness: Any) -> Any:
 
 @differentiate_once.defjvp
 def _(primals: Any, tangents: Any) -> Any:
-    raise TypeError(
-        "the hand-derived BPTT has first derivatives in reverse mode only; for second derivatives, jax.hessian, "
-        'jax.jvp or jax.jacfwd, pass gradient="autodiff" to unroll or recurrent'
-    )
+    raise TypeError(FIRST_REVERSE_ONLY)
 
 
 @jax.custom_jvp

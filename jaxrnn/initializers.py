@@ -111,7 +111,14 @@ def orthogonal(scale: float = 1.0) -> Initializer:
         >>> bool(jnp.allclose(w.T @ w, jnp.eye(4), atol=1e-5))
         True
     """
-    return jax.nn.initializers.orthogonal(scale)
+    draw = jax.nn.initializers.orthogonal(scale)
+
+    def initializer(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        # The QR decomposition exists in single precision and above only.
+        precise = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+        return draw(key, tuple(shape), precise).astype(dtype)
+
+    return initializer
 
 
 def identity(scale: float = 1.0) -> Initializer:

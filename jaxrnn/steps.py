@@ -41,7 +41,7 @@ def resolve_steps(
     valid = valid_steps(time, batch, lengths, mask)
     if resets is None:
         return Steps(valid)
-    begins = _flags("resets", resets, (time, *batch))
+    begins = flags("resets", resets, (time, *batch), "[time, *batch]")
     if valid is not None:
         begins = begins & valid
     if not reverse or time == 0:
@@ -58,23 +58,53 @@ def valid_steps(time: int, batch: tuple[int, ...], lengths: Any, mask: Any) -> A
         times = jnp.arange(time, dtype=clipped.dtype).reshape((time,) + (1,) * len(batch))
         valid = times < jnp.expand_dims(clipped, 0)
     if mask is not None:
-        mask = _flags("mask", mask, (time, *batch))
+        mask = flags("mask", mask, (time, *batch), "[time, *batch]")
         valid = mask if valid is None else valid & mask
     return valid
 
 
-def select(flags: Array | None, chosen: Any, other: Any) -> Any:
-    """Return ``chosen`` where ``flags [..., *B]`` hold, else ``other``, leaf by leaf ``[..., *B, features]``."""
+def time_and_batch(xs: Any, feature_axes: int) -> tuple[int, tuple[int, ...]]:
+    """Return T and the batch shape of ``xs [T, *B, features]``, the same for all its leaves."""
+    leading = leading_axes("xs", xs, feature_axes, "[time, *batch, features]")
+    if not leading:
+        raise ValueError(f"xs: expected [time, *batch, features], got shape {jax.tree.leaves(xs)[0].shape}")
+    return leading[0], leading[1:]
 
-    def where(x: Array, y: Array) -> Array:
-        return jnp.where(flags.reshape(flags.shape + (1,) * (x.ndim - flags.ndim)), x, y)
 
-    return chosen if flags is None else jax.tree.map(where, chosen, other)
+def leading_axes(name: str, x: Any, feature_axes: int, layout: str) -> tuple[int, ...]:
+    """Return the axes of ``x`` before its features, the same for all its leaves."""
+    leaves = jax.tree.leaves(x)
+    if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
+        raise TypeError(f"{name}: expected an array {layout}, got {type(x).__name__}")
+    if any(len(leaf.shape) < feature_axes for leaf in leaves):
+        raise ValueError(f"{name}: expected {layout} with {feature_axes} feature axes, got shape {leaves[0].shape}")
+    shapes = {tuple(leaf.shape[: len(leaf.shape) - feature_axes]) for leaf in leaves}
+    if len(shapes) > 1:
+        raise ValueError(f"{name}: expected the same axes before the features in all leaves, got {sorted(shapes)}")
+    return shapes.pop()
 
 
-def zero_unless(flags: Array | None, tree: Any) -> Any:
-    """Return ``tree`` with zeros where ``flags`` do not hold."""
-    return tree if flags is None else select(flags, tree, jax.tree.map(jnp.zeros_like, tree))
+def flags(name: str, value: Any, shape: tuple[int, ...], layout: str) -> Array:
+    """Return ``value`` as a bool array of the given shape, or raise."""
+    value = checks.array(name, value)
+    if value.dtype != jnp.bool_:
+        raise TypeError(f"{name}: expected bool, got dtype {value.dtype}")
+    if value.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape} = {layout}, got {value.shape}")
+    return value
+
+
+def select(where: Array | None, chosen: Any, other: Any) -> Any:
+    """Return ``chosen`` where ``where [..., *B]`` holds, else ``other``, leaf by leaf ``[..., *B, features]``."""
+
+    if where is None:
+        return chosen
+    return jax.tree.map(lambda x, y: jnp.where(jnp.expand_dims(where, range(where.ndim, x.ndim)), x, y), chosen, other)
+
+
+def zero_unless(where: Array | None, tree: Any) -> Any:
+    """Return ``tree`` with zeros where ``where`` does not hold."""
+    return tree if where is None else select(where, tree, jax.tree.map(jnp.zeros_like, tree))
 
 
 def _lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> Array:
@@ -88,12 +118,3 @@ def _lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> Array:
         if low < 0 or high > time:
             raise ValueError(f"lengths: expected values from 0 to the {time} steps of xs, got {low} to {high}")
     return jnp.clip(lengths, 0, time)
-
-
-def _flags(name: str, flags: Any, shape: tuple[int, ...]) -> Array:
-    flags = checks.array(name, flags)
-    if flags.dtype != jnp.bool_:
-        raise TypeError(f"{name}: expected bool, got dtype {flags.dtype}")
-    if flags.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape} = [time, *batch], got {flags.shape}")
-    return flags

@@ -81,7 +81,7 @@ def unroll(
     empty = jax.tree.leaves(run.zs)[0].shape[0] == 0
     if gradient == "autodiff" or cell.adjoint is None or empty or not _all_inexact((run.zs, run.carry)):
         return unroll_by_scan(cell, params, run, reverse, unroll)
-    return unroll_by_adjoint(cell, params, run, reverse, unroll)
+    return unroll_by_adjoint(cell.adjoint, params, run, reverse, unroll)
 
 
 def unroll_by_scan(cell: Cell, params: Params, run: Run, reverse: bool, unroll: int) -> tuple[Carry, Any]:

@@ -152,6 +152,7 @@ def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
     """Return the step and the adjoint of the GRU of cuDNN and torch."""
 
     def product(params: GRUParams, h: Array) -> Array:
+        assert params.candidate_bias is not None
         bias = jnp.concatenate([jnp.zeros_like(params.bias[: 2 * hidden_size]), params.candidate_bias])
         a = recurrent_product(h, params.recurrent)
         return a + bias.astype(a.dtype).reshape((1,) * (a.ndim - 1) + bias.shape)
@@ -190,9 +191,7 @@ def _reset_before(hidden_size: int) -> tuple[Callable, Adjoint]:
         gates = recurrent_product(h, params.recurrent[:, :candidate_from])
         return jnp.concatenate([gates, recurrent_product(s, params.recurrent[:, candidate_from:])], axis=-1)
 
-    def forward(
-        params: GRUParams, h_before: Array, z: Array
-    ) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
+    def forward(params: GRUParams, h_before: Array, z: Array) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
         z_ru, z_n = z.astype(h_before.dtype)[..., :candidate_from], z.astype(h_before.dtype)[..., candidate_from:]
         gates = jax.nn.sigmoid(z_ru + recurrent_product(h_before, params.recurrent[:, :candidate_from]))
         r, u = jnp.split(gates, 2, axis=-1)

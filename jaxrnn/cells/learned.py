@@ -52,13 +52,16 @@ def learned_carry(cell: Cell) -> Cell:
 def _adjoint(inner: Adjoint) -> Adjoint:
     """Return ``inner`` on the parameters of `learned_carry`; θ_0 enters the step through the carry alone."""
 
+    cell_gradients = inner.gradients
+
     def gradients(params: LearnedCarryParams, *args: Any) -> tuple[LearnedCarryParams, Any]:
-        dcell, dxs = inner.gradients(params.cell, *args)
+        assert cell_gradients is not None
+        dcell, dxs = cell_gradients(params.cell, *args)
         return LearnedCarryParams(dcell, jax.tree.map(jnp.zeros_like, params.carry)), dxs
 
     return inner._replace(
         forward=lambda params, carry, z: inner.forward(params.cell, carry, z),
         transpose=lambda params: inner.transpose(params.cell),
         product=lambda params, operand: inner.product(params.cell, operand),
-        gradients=None if inner.gradients is None else gradients,
+        gradients=None if cell_gradients is None else gradients,
     )

@@ -146,9 +146,7 @@ def lstm(
         da = jnp.concatenate([dc, dc, dc, dh], axis=-1) * saved.gates
         return LSTMCarry(h=recurrent_product(da, transposed), c=dc * saved.forget), da, da
 
-    def gradients(
-        params: LSTMParams, xs: Array, hs_before: Array, dzs: Array, das: Array
-    ) -> tuple[LSTMParams, Array]:
+    def gradients(params: LSTMParams, xs: Array, hs_before: Array, dzs: Array, das: Array) -> tuple[LSTMParams, Array]:
         dinput, dbias, dxs = affine_gradients(xs, params.input, dzs)
         return LSTMParams(dinput, weight_gradient(hs_before, das), dbias), dxs
 

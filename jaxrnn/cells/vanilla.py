@@ -11,7 +11,7 @@ Backward, with dh_t the whole cotangent of h_t (its own output's and what comes 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -50,10 +50,10 @@ def resolve_activation(activation: Any) -> Activation:
     if isinstance(activation, str):
         return ACTIVATIONS[checks.choice("activation", activation, tuple(ACTIVATIONS))]
     if isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation)):
-        function, derivative = activation
-        return Activation(function, lambda a, h: derivative(a))
+        return Activation(activation[0], lambda a, h: activation[1](a))
     if callable(activation):
-        return Activation(activation, lambda a, h: jax.jvp(activation, (a,), (jnp.ones_like(a),))[1])
+        function = cast(Callable[[Array], Array], activation)
+        return Activation(function, lambda a, h: jax.jvp(function, (a,), (jnp.ones_like(a),))[1])
     names = ", ".join(map(repr, ACTIVATIONS))
     raise TypeError(f"activation: expected {names}, a pair (φ, φ') or a callable, got {activation!r}")
 

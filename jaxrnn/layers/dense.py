@@ -1,0 +1,74 @@
+"""The affine layer y_t = ψ(x_t W + b), the usual output head of a recurrent network."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import checks
+from jaxrnn import initializers as init_with
+from jaxrnn.cells.products import affine
+from jaxrnn.layers.pointwise import pointwise
+from jaxrnn.types import Array, Layer
+
+
+class DenseParams(NamedTuple):
+    """Weights of `dense`: ``kernel [D, K]``, and ``bias [K]`` or None."""
+
+    kernel: Array
+    bias: Array | None
+
+
+def dense(
+    input_size: int,
+    output_size: int,
+    *,
+    activation: Callable[[Array], Array] | None = None,
+    bias: bool = True,
+    kernel_init: init_with.Initializer = init_with.fan_in(),
+    bias_init: init_with.Initializer = init_with.zeros,
+    dtype: Any = jnp.float32,
+) -> Layer:
+    """Return the layer y_t = ψ(x_t W + b), the same at every step.
+
+    Args:
+        input_size: D of ``xs [T, *B, D]``.
+        output_size: K of ``ys [T, *B, K]``.
+        activation: ψ, any callable; None for the identity: losses take logits.
+        bias: whether to add b.
+        kernel_init, bias_init: `jaxrnn.initializers` for W and b.
+        dtype: of the parameters, and so of inputs and outputs.
+
+    Raises:
+        ValueError: a size below 1, a shape that does not fit.
+        TypeError: an argument of the wrong type.
+
+    Example:
+        >>> import jax, jaxrnn
+        >>> layer = jaxrnn.dense(3, 2)
+        >>> _, ys = layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((7, 4, 3)))
+        >>> ys.shape
+        (7, 4, 2)
+    """
+    checks.size("input_size", input_size)
+    checks.size("output_size", output_size)
+    checks.flag("bias", bias)
+    if activation is not None and not callable(activation):
+        raise TypeError(f"activation: expected a callable or None, got {activation!r}")
+    shapes = {"kernel": (input_size, output_size), "bias": (output_size,) if bias else None}
+    call = f"dense({input_size}, {output_size})"
+
+    def init(key: Array) -> DenseParams:
+        kernel_key, bias_key = jax.random.split(key)
+        kernel = kernel_init(kernel_key, (input_size, output_size), dtype)
+        return DenseParams(kernel, bias_init(bias_key, (output_size,), dtype) if bias else None)
+
+    def function(params: DenseParams, xs: Array, key: Array | None, name: str) -> Array:
+        del key
+        checks.parameters(params, DenseParams, shapes, call)
+        checks.features(name, xs, input_size, params.kernel.dtype, call)
+        ys = affine(xs, params.kernel, params.bias)
+        return ys if activation is None else activation(ys)
+
+    return pointwise(init, function)
