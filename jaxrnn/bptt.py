@@ -121,9 +121,10 @@ def prepare(
     key: Array | None,
 ) -> Run:
     """Check the arguments of an unroll; zero what is not valid, run `Cell.inputs` over all steps."""
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell: expected a jaxrnn Cell (close over it, do not trace it), got {type(cell).__name__}")
+    checks.cell("cell", cell)
     checks.flag("reverse", reverse)
+    if key is not None:
+        checks.key("key", key)
     time, batch = time_and_batch(xs, cell.feature_axes)
     steps = resolve_steps(time, batch, lengths, mask, resets, reverse)
     xs = zero_unless(steps.valid, xs)
@@ -132,8 +133,10 @@ def prepare(
     if carry is not None:
         checks.same_structure("carry", carry, expected, f"for a batch of shape {batch}")
     init = cell.initial_carry(params, batch) if carry is None or resets is not None else None
-    carry = init if carry is None else carry
+    carry = jax.tree.map(jnp.asarray, init if carry is None else carry)
     init = None if resets is None else init
+    if time > 0:
+        checks.step(cell, params, carry, zs)
     axes = varying_axes((params, zs, carry, init, steps))
     zs, carry, init, steps = vary_over(axes, (zs, carry, init, steps))
     return Run(xs, zs, carry, init, steps)

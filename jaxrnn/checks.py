@@ -12,7 +12,9 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn.types import Array
+from jaxrnn.types import Array, Carry, Cell, Params
+
+LONGEST = 120  # letters of an outline; a batch given as nested lists would fill the screen
 
 
 def concrete(x: Any) -> bool:
@@ -20,12 +22,12 @@ def concrete(x: Any) -> bool:
     return not isinstance(x, jax.core.Tracer)
 
 
-def size(name: str, value: Any) -> int:
-    """Return ``value`` if it is a positive int, else raise."""
+def size(name: str, value: Any, least: int = 1) -> int:
+    """Return ``value`` if it is an int of at least ``least``, else raise."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an int, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name}: expected at least 1, got {value}")
+    if value < least:
+        raise ValueError(f"{name}: expected at least {least}, got {value}")
     return int(value)
 
 
@@ -47,9 +49,54 @@ def flag(name: str, value: Any) -> bool:
 
 def choice(name: str, value: Any, options: tuple[str, ...]) -> str:
     """Return ``value`` if it is one of ``options``, else raise."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}")
     return value
+
+
+def cell(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a `Cell`."""
+    if not isinstance(value, Cell):
+        raise TypeError(f"{name}: expected a jaxrnn Cell (close over it, do not trace it), got {type(value).__name__}")
+
+
+def functions(**values: Any) -> None:
+    """Raise unless every value is callable; ``name=value``."""
+    for name, value in values.items():
+        if not callable(value):
+            raise TypeError(f"{name}: expected a function, got {value!r}")
+
+
+def floating(**dtypes: Any) -> None:
+    """Raise unless every value names a floating dtype; ``name=value``."""
+    for name, value in dtypes.items():
+        try:
+            fits = value is not None and jnp.issubdtype(jnp.dtype(value), jnp.floating)
+        except TypeError:
+            fits = False
+        if not fits:
+            raise TypeError(f"{name}: expected a floating dtype, got {value!r}")
+
+
+def key(name: str, value: Any) -> None:
+    """Raise unless ``value`` is one key, of `jax.random.key` or `jax.random.PRNGKey`."""
+    dtype = getattr(value, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and dtype != jnp.uint32:
+        raise TypeError(f"{name}: expected a jax.random.key, got {outline(value) if dtype is None else dtype}")
+    if len(value.shape) != (0 if typed else 1):
+        raise ValueError(f"{name}: expected one jax.random.key, got an array of keys of shape {value.shape}")
+
+
+def batch(batch_shape: Any) -> None:
+    """Raise unless ``batch_shape`` is a tuple of sizes."""
+    if not isinstance(batch_shape, (tuple, list)):
+        raise TypeError(f"batch_shape: expected a tuple of ints, got {batch_shape!r}")
+    for axis in batch_shape:
+        if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+            raise TypeError(f"batch_shape: expected a tuple of ints, got {batch_shape!r}")
+        if axis < 0:
+            raise ValueError(f"batch_shape: expected sizes of at least 0, got {batch_shape!r}")
 
 
 def array(name: str, value: Any) -> Array:
@@ -69,11 +116,13 @@ def parameters(params: Any, kind: type, shapes: dict[str, tuple[int, ...] | None
         value = getattr(params, name)
         if expected is None:
             if value is not None:
-                raise ValueError(f"params.{name}: expected None for {call}, got an array of shape {jnp.shape(value)}")
+                raise ValueError(f"params.{name}: expected None for {call}, got {outline(value)}")
             continue
-        if jnp.shape(value) != expected:
-            raise ValueError(f"params.{name}: expected shape {expected} for {call}, got {jnp.shape(value)}")
-        dtypes.add(jnp.result_type(value))
+        if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+            raise TypeError(f"params.{name}: expected an array of shape {expected} for {call}, got {outline(value)}")
+        if value.shape != expected:
+            raise ValueError(f"params.{name}: expected shape {expected} for {call}, got {value.shape}")
+        dtypes.add(value.dtype)
     if len(dtypes) > 1 or not all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
         found = ", ".join(sorted(str(dtype) for dtype in dtypes))
         raise TypeError(f"params: expected one floating dtype, got {found}")
@@ -89,16 +138,41 @@ def features(name: str, xs: Any, expected: int, dtype: Any, call: str) -> None:
         raise TypeError(f"{name}: expected dtype {dtype}, that of params, got {xs.dtype}")
 
 
+def step(cell: Cell, params: Params, carry: Carry, zs: Any) -> None:
+    """Raise unless the cell's step gives back a carry like the one it takes; zs have one step at least."""
+    first = jax.tree.map(lambda leaf: leaf[0], zs)
+    result = jax.eval_shape(cell.step, params, carry, first)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"cell.step: expected to return (carry, y), got {outline(result)}")
+    same_structure("cell.step: carry", result[0], carry, "as it came in")
+
+
 def same_structure(name: str, value: Any, expected: Any, why: str) -> None:
     """Raise unless ``value`` has the tree structure, shapes and dtypes of ``expected``."""
-    given, wanted = jax.tree.structure(value), jax.tree.structure(expected)
-    if given != wanted:
-        raise TypeError(f"{name}: expected the structure {wanted} {why}, got {given}")
+    if jax.tree.structure(value) != jax.tree.structure(expected):
+        raise TypeError(f"{name}: expected {outline(expected)} {why}, got {outline(value)}")
     for (path, leaf), (_, want) in zip(
         jax.tree_util.tree_leaves_with_path(value), jax.tree_util.tree_leaves_with_path(expected), strict=True
     ):
         where = name + jax.tree_util.keystr(path)
+        if not hasattr(leaf, "shape") and not isinstance(leaf, (bool, int, float, complex)):
+            raise TypeError(f"{where}: expected an array of shape {want.shape} {why}, got {outline(leaf)}")
         if jnp.shape(leaf) != want.shape:
             raise ValueError(f"{where}: expected shape {want.shape} {why}, got {jnp.shape(leaf)}")
         if jnp.result_type(leaf) != want.dtype:
             raise TypeError(f"{where}: expected dtype {want.dtype} {why}, got {jnp.result_type(leaf)}")
+
+
+def outline(tree: Any) -> str:
+    """Return what a pytree is made of, in words such as ``LSTMCarry(h=array, c=array)``."""
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        fields = (f"{field}={outline(child)}" for field, child in zip(tree._fields, tree, strict=True))
+        words = f"{type(tree).__name__}({', '.join(fields)})"
+    elif isinstance(tree, dict):
+        words = f"{{{', '.join(f'{name!r}: {outline(child)}' for name, child in tree.items())}}}"
+    elif isinstance(tree, (tuple, list)):
+        first, last = "()" if isinstance(tree, tuple) else "[]"
+        words = first + ", ".join(map(outline, tree)) + last
+    else:
+        words = "array" if hasattr(tree, "shape") else "None" if tree is None else type(tree).__name__
+    return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"

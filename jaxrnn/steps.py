@@ -117,4 +117,5 @@ def _lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> Array:
         low, high = np.asarray(given).min(), np.asarray(given).max()
         if low < 0 or high > time:
             raise ValueError(f"lengths: expected values from 0 to the {time} steps of xs, got {low} to {high}")
-    return jnp.clip(lengths, 0, time)
+    # A narrow dtype may be unable to count the steps.
+    return jnp.clip(lengths, 0, min(time, jnp.iinfo(lengths.dtype).max)).astype(jnp.int32)

@@ -78,8 +78,11 @@ def unroll(
     run = prepare(cell, params, xs, carry, lengths=lengths, mask=mask, resets=resets, reverse=reverse, key=key)
     if gradient == "manual" and cell.adjoint is None:
         raise ValueError('gradient: "manual" needs a cell with an adjoint; write it as a split_cell, or use "auto"')
+    inexact = _all_inexact((run.zs, run.carry))
+    if gradient == "manual" and not inexact:
+        raise ValueError('gradient: "manual" needs floating inputs and a floating carry; use "auto" or "autodiff"')
     empty = jax.tree.leaves(run.zs)[0].shape[0] == 0
-    if gradient == "autodiff" or cell.adjoint is None or empty or not _all_inexact((run.zs, run.carry)):
+    if gradient == "autodiff" or cell.adjoint is None or empty or not inexact:
         return unroll_by_scan(cell, params, run, reverse, unroll)
     return unroll_by_adjoint(cell.adjoint, params, run, reverse, unroll)
 

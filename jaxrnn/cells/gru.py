@@ -113,6 +113,8 @@ def gru(
     checks.size("input_size", input_size)
     checks.size("hidden_size", hidden_size)
     checks.flag("reset_after", reset_after)
+    checks.functions(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
+    checks.floating(dtype=dtype, carry_dtype=dtype if carry_dtype is None else carry_dtype)
     shapes = {
         "input": (input_size, 3 * hidden_size),
         "recurrent": (hidden_size, 3 * hidden_size),
@@ -122,6 +124,7 @@ def gru(
     call = f"gru({input_size}, {hidden_size}, reset_after={reset_after})"
 
     def init(key: Array) -> GRUParams:
+        checks.key("key", key)
         input_key, recurrent_key, bias_key, candidate_key = jax.random.split(key, 4)
         return GRUParams(
             input=init_with.per_gate(input_init, 3)(input_key, shapes["input"], dtype),
@@ -131,6 +134,8 @@ def gru(
         )
 
     def initial_carry(params: GRUParams, batch_shape: tuple[int, ...] = ()) -> Array:
+        checks.parameters(params, GRUParams, shapes, call)
+        checks.batch(batch_shape)
         return zero_carry((*batch_shape, hidden_size), params.recurrent.dtype, carry_dtype)
 
     def inputs(params: GRUParams, xs: Array, key: Array | None = None) -> Array:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrnn import checks
 from jaxrnn.types import Adjoint, Array, Carry, Cell, Params
 
 
@@ -21,6 +22,9 @@ def learned_carry(cell: Cell) -> Cell:
     It starts as the cell's own initial carry. `unroll` begins with it, and returns to it at every
     reset; its gradient sums over sequences and over resets.
 
+    Raises:
+        TypeError: ``cell`` is no `Cell`.
+
     Example:
         >>> import jax, jaxrnn
         >>> cell = jaxrnn.learned_carry(jaxrnn.gru(3, 5))
@@ -28,18 +32,29 @@ def learned_carry(cell: Cell) -> Cell:
         >>> params.carry.shape, cell.initial_carry(params, (2,)).shape
         ((5,), (2, 5))
     """
+    checks.cell("cell", cell)
+
+    def check(params: LearnedCarryParams) -> None:
+        if not isinstance(params, LearnedCarryParams):
+            raise TypeError(f"params: expected the LearnedCarryParams of learned_carry, got {type(params).__name__}")
+        expected = jax.eval_shape(cell.initial_carry, params.cell)
+        checks.same_structure("params.carry", params.carry, expected, "as the initial carry of the cell")
 
     def init(key: Array) -> LearnedCarryParams:
         params = cell.init(key)
         return LearnedCarryParams(cell=params, carry=cell.initial_carry(params))
 
     def initial_carry(params: LearnedCarryParams, batch_shape: tuple[int, ...] = ()) -> Carry:
+        check(params)
+        checks.batch(batch_shape)
+
         def repeat(leaf: Array) -> Array:
             return jnp.broadcast_to(leaf.reshape((1,) * len(batch_shape) + leaf.shape), (*batch_shape, *leaf.shape))
 
         return jax.tree.map(repeat, params.carry)
 
     def inputs(params: LearnedCarryParams, xs: Any, key: Array | None = None) -> Any:
+        check(params)
         return cell.inputs(params.cell, xs, key)
 
     def step(params: LearnedCarryParams, carry: Carry, z: Any) -> tuple[Carry, Any]:

@@ -95,6 +95,8 @@ def lstm(
     checks.size("input_size", input_size)
     checks.size("hidden_size", hidden_size)
     checks.number("forget_bias", forget_bias)
+    checks.functions(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
+    checks.floating(dtype=dtype, carry_dtype=dtype if carry_dtype is None else carry_dtype)
     shapes = {
         "input": (input_size, 4 * hidden_size),
         "recurrent": (hidden_size, 4 * hidden_size),
@@ -103,6 +105,7 @@ def lstm(
     call = f"lstm({input_size}, {hidden_size})"
 
     def init(key: Array) -> LSTMParams:
+        checks.key("key", key)
         input_key, recurrent_key, bias_key = jax.random.split(key, 3)
         bias = init_with.per_gate(bias_init, 4)(bias_key, shapes["bias"], dtype)
         return LSTMParams(
@@ -112,6 +115,8 @@ def lstm(
         )
 
     def initial_carry(params: LSTMParams, batch_shape: tuple[int, ...] = ()) -> LSTMCarry:
+        checks.parameters(params, LSTMParams, shapes, call)
+        checks.batch(batch_shape)
         h = zero_carry((*batch_shape, hidden_size), params.recurrent.dtype, carry_dtype)
         return LSTMCarry(h=h, c=h)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from jaxrnn import checks
 from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, pass_through
 
 
@@ -38,6 +39,10 @@ def split_cell(
         inputs: ``(params, xs, key=None) -> zs``, the part before the loop; xs itself unless given.
         feature_axes: how many trailing axes of xs are features.
 
+    Raises:
+        TypeError: an argument that is no function; ``feature_axes`` that is no int.
+        ValueError: negative ``feature_axes``.
+
     Source: the chain rule; Werbos, "Backpropagation Through Time" (1990).
 
     Example:
@@ -52,6 +57,8 @@ def split_cell(
         >>> h.shape, ys.shape
         ((2, 3), (4, 2, 3))
     """
+    checks.functions(init=init, initial_carry=initial_carry, recur=recur, update=update, inputs=inputs)
+    checks.size("feature_axes", feature_axes, least=0)
 
     def step(params: Params, carry: Carry, z: Any) -> tuple[Carry, Any]:
         return update(carry, z, recur(params, carry))

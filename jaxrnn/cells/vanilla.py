@@ -96,11 +96,14 @@ def vanilla(
     """
     checks.size("input_size", input_size)
     checks.size("hidden_size", hidden_size)
+    checks.functions(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
+    checks.floating(dtype=dtype, carry_dtype=dtype if carry_dtype is None else carry_dtype)
     phi = resolve_activation(activation)
     shapes = {"input": (input_size, hidden_size), "recurrent": (hidden_size, hidden_size), "bias": (hidden_size,)}
     call = f"vanilla({input_size}, {hidden_size})"
 
     def init(key: Array) -> VanillaParams:
+        checks.key("key", key)
         input_key, recurrent_key, bias_key = jax.random.split(key, 3)
         return VanillaParams(
             input=input_init(input_key, shapes["input"], dtype),
@@ -109,6 +112,8 @@ def vanilla(
         )
 
     def initial_carry(params: VanillaParams, batch_shape: tuple[int, ...] = ()) -> Array:
+        checks.parameters(params, VanillaParams, shapes, call)
+        checks.batch(batch_shape)
         return zero_carry((*batch_shape, hidden_size), params.recurrent.dtype, carry_dtype)
 
     def inputs(params: VanillaParams, xs: Array, key: Array | None = None) -> Array:

@@ -56,10 +56,13 @@ def dense(
     checks.flag("bias", bias)
     if activation is not None and not callable(activation):
         raise TypeError(f"activation: expected a callable or None, got {activation!r}")
+    checks.functions(kernel_init=kernel_init, bias_init=bias_init)
+    checks.floating(dtype=dtype)
     shapes = {"kernel": (input_size, output_size), "bias": (output_size,) if bias else None}
     call = f"dense({input_size}, {output_size})"
 
     def init(key: Array) -> DenseParams:
+        checks.key("key", key)
         kernel_key, bias_key = jax.random.split(key)
         kernel = kernel_init(kernel_key, (input_size, output_size), dtype)
         return DenseParams(kernel, bias_init(bias_key, (output_size,), dtype) if bias else None)

@@ -48,9 +48,12 @@ def embedding(
     """
     checks.size("vocabulary", vocabulary)
     checks.size("size", size)
+    checks.functions(table_init=table_init)
+    checks.floating(dtype=dtype)
     call = f"embedding({vocabulary}, {size})"
 
     def init(key: Array) -> EmbeddingParams:
+        checks.key("key", key)
         return EmbeddingParams(table_init(key, (vocabulary, size), dtype))
 
     def function(params: EmbeddingParams, tokens: Any, key: Array | None, name: str) -> Array:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxrnn import checks
-from jaxrnn.steps import time_and_batch, valid_steps, zero_unless
+from jaxrnn.steps import flags, leading_axes, time_and_batch, valid_steps, zero_unless
 from jaxrnn.types import Array, Carry, Layer, Params
 
 
@@ -34,20 +34,24 @@ def pointwise(
         resets: Any = None,
         key: Array | None = None,
     ) -> tuple[Carry, Any]:
-        del resets  # nothing to reset
-        _check_carry(carry)
+        _check(carry, key)
         time, batch = time_and_batch(xs, feature_axes)
         valid = valid_steps(time, batch, lengths, mask)
+        if resets is not None:  # there is nothing to reset, but a wrong argument is wrong here too
+            flags("resets", resets, (time, *batch), "[time, *batch]")
         return (), zero_unless(valid, function(params, zero_unless(valid, xs), key, "xs"))
 
     def step(params: Params, carry: Carry, x: Any, *, reset: Any = None, key: Array | None = None) -> tuple[Carry, Any]:
-        del reset
-        _check_carry(carry)
+        _check(carry, key)
+        if reset is not None:
+            flags("reset", reset, leading_axes("x", x, feature_axes, "[*batch, features]"), "[*batch]")
         return (), function(params, x, key, "x")
 
     return Layer(init, initial_carry, apply, step)
 
 
-def _check_carry(carry: Carry | None) -> None:
+def _check(carry: Carry | None, key: Array | None) -> None:
+    if key is not None:
+        checks.key("key", key)
     if carry is not None:
         checks.same_structure("carry", carry, (), "of a layer without a state")

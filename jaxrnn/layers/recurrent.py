@@ -35,10 +35,12 @@ def recurrent(
         >>> bool(jnp.allclose(ys, jnp.stack([y0, y1]), atol=1e-6))
         True
     """
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell: expected a jaxrnn Cell, got {type(cell).__name__}")
+    checks.cell("cell", cell)
     checks.flag("reverse", reverse)
     checks.choice("gradient", gradient, GRADIENTS)
+    checks.size("unroll_factor", unroll_factor)
+    if checkpoint is not None:
+        raise ValueError(f"checkpoint: only None is available so far, got {checkpoint!r}")
     if gradient == "manual" and cell.adjoint is None:
         raise ValueError('gradient: "manual" needs a cell with an adjoint; write it as a split_cell, or use "auto"')
 
@@ -68,6 +70,8 @@ def recurrent(
         )
 
     def step(params: Params, carry: Carry, x: Any, *, reset: Any = None, key: Array | None = None) -> tuple[Carry, Any]:
+        if key is not None:
+            checks.key("key", key)
         batch = leading_axes("x", x, cell.feature_axes, "[*batch, features]")
         expected = jax.eval_shape(lambda p: cell.initial_carry(p, batch), params)
         checks.same_structure("carry", carry, expected, f"for a batch of shape {batch}")

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from jaxrnn import checks
 from jaxrnn.types import Array, Carry, Layer, Params
 
 
@@ -41,6 +42,7 @@ def serial(*layers: Layer) -> Layer:
     steps = [layer.step for layer in layers if layer.step is not None]
 
     def init(key: Array) -> Params:
+        checks.key("key", key)
         return tuple(layer.init(k) for layer, k in zip(layers, jax.random.split(key, len(layers)), strict=True))
 
     def initial_carry(params: Params, batch_shape: tuple[int, ...] = ()) -> Carry:
@@ -78,7 +80,10 @@ def serial(*layers: Layer) -> Layer:
 
 
 def _keys(key: Array | None, count: int) -> Any:
-    return [None] * count if key is None else jax.random.split(key, count)
+    if key is None:
+        return [None] * count
+    checks.key("key", key)
+    return jax.random.split(key, count)
 
 
 def _check_entries(name: str, entries: Any, count: int) -> Any:
