@@ -1,0 +1,65 @@
+"""Strict flags, two CPU devices, seeds that are printed, and float64 on request.
+
+Every test runs with rank promotion and dtype promotion forbidden; warnings are errors by
+pyproject.toml. A test that needs random numbers asks for ``key`` (a JAX key) or ``rng`` (NumPy);
+both follow from ``--seed`` and the test's own name, so that a test draws the same numbers alone as
+in the whole suite.
+"""
+
+import zlib
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 2)
+
+hypothesis.settings.register_profile(
+    "jaxrnn",
+    deadline=None,
+    max_examples=25,
+    print_blob=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("jaxrnn")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seed", type=int, default=0, help="of the random numbers in the tests (default: 0)")
+
+
+def pytest_report_header(config):
+    return f"jax {jax.__version__}, seed: {config.getoption('seed')} (--seed)"
+
+
+@pytest.fixture(autouse=True)
+def strict():
+    """Forbid hidden promotion of ranks and dtypes."""
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def float64():
+    """Run the test in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def seed(request):
+    """An int from ``--seed`` and the test's name."""
+    name = request.node.nodeid.rpartition("/")[2]
+    return zlib.crc32(f"{request.config.getoption('seed')} {name}".encode())
+
+
+@pytest.fixture
+def key(seed):
+    return jax.random.key(seed)
+
+
+@pytest.fixture
+def rng(seed):
+    return np.random.default_rng(seed)

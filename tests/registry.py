@@ -1,0 +1,186 @@
+"""Every cell there is, by name. An invariant holds for a cell once the cell has its line here.
+
+    @pytest.mark.parametrize("entry", CELLS, ids=str)
+    def test_something(entry, key, float64):
+        cell = entry.cell(jnp.float64)
+        params = noisy_params(cell, key)
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import jaxrnn
+
+D, H = 2, 3  # input and hidden features of every entry
+
+
+class Entry(NamedTuple):
+    """A cell by name: ``factory(D, H, *, dtype, carry_dtype, **options)``; features: the last axes of xs."""
+
+    name: str
+    factory: Callable[..., jaxrnn.Cell]
+    options: dict[str, Any] = {}  # noqa: RUF012  (never written to)
+    features: tuple[int, ...] = (D,)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def cell(self, dtype: Any = jnp.float32, carry_dtype: Any = None) -> jaxrnn.Cell:
+        return self.factory(D, H, dtype=dtype, carry_dtype=carry_dtype, **self.options)
+
+
+def learned(factory: Callable[..., jaxrnn.Cell]) -> Callable[..., jaxrnn.Cell]:
+    return lambda *args, **options: jaxrnn.learned_carry(factory(*args, **options))
+
+
+class UserParams(NamedTuple):
+    """What a user's own vanilla, LSTM or GRU might hold."""
+
+    w: jax.Array
+    u: jax.Array
+
+
+def _user_init(input_size, hidden_size, gates, dtype):
+    def init(key):
+        w_key, u_key = jax.random.split(key)
+        return UserParams(
+            w=jax.random.normal(w_key, (input_size, gates * hidden_size), dtype) / 2,
+            u=jax.random.normal(u_key, (hidden_size, gates * hidden_size), dtype) / 2,
+        )
+
+    return init
+
+
+def _user_inputs(params, xs, key=None):
+    del key
+    return xs @ params.w
+
+
+def _user_recur(params, h):
+    return (h.astype(params.u.dtype) @ params.u).astype(h.dtype)
+
+
+def user_vanilla(input_size, hidden_size, *, dtype, carry_dtype):
+    """A vanilla cell as a user writes it in split form."""
+
+    def update(h, z, a):
+        h = jnp.tanh(z.astype(h.dtype) + a)
+        return h, h.astype(z.dtype)
+
+    return jaxrnn.split_cell(
+        init=_user_init(input_size, hidden_size, 1, dtype),
+        initial_carry=lambda params, batch_shape=(): jnp.zeros((*batch_shape, hidden_size), carry_dtype or dtype),
+        recur=_user_recur,
+        update=update,
+        inputs=_user_inputs,
+    )
+
+
+def user_lstm(input_size, hidden_size, *, dtype, carry_dtype):
+    """An LSTM in split form, with its carry in a dict, and an output that is not its state."""
+
+    def update(carry, z, a):
+        i, f, g, o = jnp.split(z.astype(a.dtype) + a, 4, axis=-1)
+        c = jax.nn.sigmoid(f) * carry["c"] + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return {"h": h, "c": c}, (2 * h + c).astype(z.dtype)
+
+    return jaxrnn.split_cell(
+        init=_user_init(input_size, hidden_size, 4, dtype),
+        initial_carry=lambda params, batch_shape=(): {
+            "h": jnp.zeros((*batch_shape, hidden_size), carry_dtype or dtype),
+            "c": jnp.ones((*batch_shape, hidden_size), carry_dtype or dtype),
+        },
+        recur=lambda params, carry: _user_recur(params, carry["h"]),
+        update=update,
+        inputs=_user_inputs,
+    )
+
+
+def user_gru(input_size, hidden_size, *, dtype, carry_dtype):
+    """A GRU with the reset gate after the product, in split form."""
+
+    def update(h, z, a):
+        r_z, u_z, n_z = jnp.split(z.astype(a.dtype), 3, axis=-1)
+        r_a, u_a, n_a = jnp.split(a, 3, axis=-1)
+        u = jax.nn.sigmoid(u_z + u_a)
+        h = u * h + (1 - u) * jnp.tanh(n_z + jax.nn.sigmoid(r_z + r_a) * n_a)
+        return h, h.astype(z.dtype)
+
+    return jaxrnn.split_cell(
+        init=_user_init(input_size, hidden_size, 3, dtype),
+        initial_carry=lambda params, batch_shape=(): jnp.zeros((*batch_shape, hidden_size), carry_dtype or dtype),
+        recur=_user_recur,
+        update=update,
+        inputs=_user_inputs,
+    )
+
+
+def user_step(input_size, hidden_size, *, dtype, carry_dtype):
+    """A leaky cell as a bare `Cell` with a step and no adjoint."""
+
+    def step(params, h, x):
+        a = (x @ params.w).astype(h.dtype) + _user_recur(params, h)
+        h = 0.5 * h + 0.5 * jnp.sin(a)
+        return h, h.astype(x.dtype)
+
+    return jaxrnn.Cell(
+        init=_user_init(input_size, hidden_size, 1, dtype),
+        initial_carry=lambda params, batch_shape=(): jnp.zeros((*batch_shape, hidden_size), carry_dtype or dtype),
+        step=step,
+    )
+
+
+CELLS = (
+    Entry("vanilla-tanh", jaxrnn.vanilla),
+    Entry("vanilla-relu", jaxrnn.vanilla, {"activation": "relu"}),
+    Entry("vanilla-sigmoid", jaxrnn.vanilla, {"activation": "sigmoid"}),
+    Entry("vanilla-identity", jaxrnn.vanilla, {"activation": "identity"}),
+    Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
+    Entry("vanilla-callable", jaxrnn.vanilla, {"activation": jax.nn.softplus}),
+    Entry("lstm", jaxrnn.lstm),
+    Entry("lstm-forget-0", jaxrnn.lstm, {"forget_bias": 0.0}),
+    Entry("gru-after", jaxrnn.gru),
+    Entry("gru-before", jaxrnn.gru, {"reset_after": False}),
+    Entry("learned-vanilla", learned(jaxrnn.vanilla)),
+    Entry("learned-lstm", learned(jaxrnn.lstm)),
+    Entry("learned-gru-after", learned(jaxrnn.gru)),
+    Entry("learned-gru-before", learned(jaxrnn.gru), {"reset_after": False}),
+    Entry("user-vanilla", user_vanilla),
+    Entry("user-lstm", user_lstm),
+    Entry("user-gru", user_gru),
+    Entry("user-step", user_step),
+    Entry("learned-user-lstm", learned(user_lstm)),
+)
+BY_NAME = {entry.name: entry for entry in CELLS}
+
+
+def noisy_params(cell: jaxrnn.Cell, key: jax.Array) -> Any:
+    """Draw parameters of which none is zero or alike: biases and learned carries start at zero otherwise."""
+    init_key, noise_key = jax.random.split(key)
+    params = cell.init(init_key)
+    return jax.tree.map(lambda leaf, noise: leaf + 0.3 * noise, params, normal_like(noise_key, params))
+
+
+def normal_like(key: jax.Array, tree: Any) -> Any:
+    """Draw a tree of the structure, shapes and dtypes of ``tree`` (arrays or `jax.ShapeDtypeStruct`)."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves) or 1)
+    return structure.unflatten(
+        [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    )
+
+
+def assert_trees_close(actual: Any, expected: Any, tolerance: float = 1e-10) -> None:
+    """Fail unless both trees have one structure, shapes and dtypes, and values that agree."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, got), want in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        where = jax.tree_util.keystr(path)
+        assert got.shape == want.shape, f"{where}: shape {got.shape}, expected {want.shape}"
+        assert got.dtype == want.dtype, f"{where}: dtype {got.dtype}, expected {want.dtype}"
+        error = float(jnp.max(jnp.abs(got - want), initial=0.0))
+        scale = float(jnp.max(jnp.abs(want), initial=1.0))
+        assert error <= tolerance * scale, f"{where}: off by {error:.1e}, where at most {tolerance:.0e} is allowed"
