@@ -51,7 +51,7 @@ CASES = [
 def test_value_is_the_formula(loss, reference, targets):
     wide = PREDICTIONS.astype(np.float64)
     everywhere = np.ones((T, B), bool)
-    for mask, counted in ((None, everywhere), (everywhere, everywhere), (MASK, MASK)):
+    for mask, counted in ((None, everywhere), (MASK, MASK)):
         value = loss(PREDICTIONS, targets, mask)
         assert value.shape == ()
         assert value.dtype == jnp.float32
@@ -60,7 +60,7 @@ def test_value_is_the_formula(loss, reference, targets):
 
 
 @pytest.mark.parametrize(("loss", "reference", "targets"), CASES)
-@pytest.mark.parametrize("batch", [(), (1,), (3, 1)])
+@pytest.mark.parametrize("batch", [(), (3, 1)])
 def test_any_batch_axes(loss, reference, targets, batch):
     size = int(np.prod(batch, dtype=int))
     cut = [x[:, :size].reshape(T, *batch, *x.shape[2:]) for x in (PREDICTIONS, targets)]
@@ -78,20 +78,23 @@ def test_padding_reaches_neither_value_nor_gradient(loss, reference, targets, ba
         dirty = np.where(MASK[..., None], targets, np.float32(bad))
     else:
         dirty = np.where(MASK, targets, -99)
-    value, gradient = jax.value_and_grad(loss)(padded, dirty, MASK)
-    clean, clean_gradient = jax.value_and_grad(loss)(PREDICTIONS, targets, MASK)
+    both = jax.jit(jax.value_and_grad(loss))
+    value, gradient = both(padded, dirty, MASK)
+    clean, clean_gradient = both(PREDICTIONS, targets, MASK)
     assert value == clean
     np.testing.assert_array_equal(gradient, clean_gradient)
     assert not np.any(np.asarray(gradient)[~MASK])
     assert np.all(np.asarray(gradient)[MASK] != 0)
-    under_jit = jax.jit(jax.grad(loss))(padded, dirty, MASK)
-    np.testing.assert_allclose(under_jit, gradient, rtol=1e-5, atol=1e-7)
+    without_jit = jax.grad(loss)(padded, dirty, MASK)
+    np.testing.assert_allclose(without_jit, gradient, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(("loss", "reference", "targets"), CASES)
 def test_nothing_that_counts_gives_zero(loss, reference, targets):
     del reference
-    value, gradient = jax.value_and_grad(loss)(np.full_like(PREDICTIONS, np.nan), targets, np.zeros((T, B), bool))
+    value, gradient = jax.jit(jax.value_and_grad(loss))(
+        np.full_like(PREDICTIONS, np.nan), targets, np.zeros((T, B), bool)
+    )
     assert value == 0
     assert not np.any(gradient)
     for shape in ((0, B), (T, 0)):
