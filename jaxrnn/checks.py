@@ -165,14 +165,15 @@ def same_structure(name: str, value: Any, expected: Any, why: str) -> None:
 
 def outline(tree: Any) -> str:
     """Return what a pytree is made of, in words such as ``LSTMCarry(h=array, c=array)``."""
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        fields = (f"{field}={outline(child)}" for field, child in zip(tree._fields, tree, strict=True))
-        words = f"{type(tree).__name__}({', '.join(fields)})"
+    fields = getattr(tree, "_fields", None)
+    if isinstance(tree, tuple) and fields is not None:
+        inside = ", ".join(f"{field}={outline(child)}" for field, child in zip(fields, tree, strict=True))
+        words = f"{type(tree).__name__}({inside})"
     elif isinstance(tree, dict):
         words = f"{{{', '.join(f'{name!r}: {outline(child)}' for name, child in tree.items())}}}"
     elif isinstance(tree, (tuple, list)):
-        first, last = "()" if isinstance(tree, tuple) else "[]"
-        words = first + ", ".join(map(outline, tree)) + last
+        inside = ", ".join(map(outline, tree))
+        words = f"[{inside}]" if isinstance(tree, list) else f"({inside},)" if len(tree) == 1 else f"({inside})"
     else:
         words = "array" if hasattr(tree, "shape") else "None" if tree is None else type(tree).__name__
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"

@@ -190,7 +190,7 @@ def log_singular_values(jacobians: Array) -> Array:
 
     Raises:
         ValueError: jacobians that are not ``[T, *B, n, n]``.
-        TypeError: jacobians that are not floating.
+        TypeError: jacobians that are neither float32 nor float64.
 
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013);
     Demmel and Veselić, "Jacobi's Method is More Accurate than QR" (1992).
@@ -204,8 +204,8 @@ def log_singular_values(jacobians: Array) -> Array:
         ((401, 3), True)
     """
     jacobians = jnp.asarray(jacobians)
-    if not jnp.issubdtype(jacobians.dtype, jnp.floating):
-        raise TypeError(f"jacobians: expected a floating dtype, got {jacobians.dtype}")
+    if jacobians.dtype not in (jnp.float32, jnp.float64):
+        raise TypeError(f"jacobians: expected float32 or float64, got {jacobians.dtype}")
     if jacobians.ndim < 3 or jacobians.shape[-1] != jacobians.shape[-2]:
         raise ValueError(f"jacobians: expected shape [time, *batch, n, n], got {jacobians.shape}")
     one_sequence = _log_singular_values
@@ -234,7 +234,7 @@ def spectral_radius(matrix: Array) -> Array:
     matrix = jnp.asarray(matrix)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise ValueError(f"matrix: expected shape [..., n, n], got {matrix.shape}")
-    return jnp.abs(jnp.linalg.eigvals(matrix)).max(axis=-1)
+    return jnp.abs(jnp.linalg.eigvals(matrix)).max(axis=-1, initial=0.0)
 
 
 def _norm(x: Array) -> Array:

@@ -73,11 +73,12 @@ def recurrent(
         if key is not None:
             checks.key("key", key)
         batch = leading_axes("x", x, cell.feature_axes, "[*batch, features]")
+        z = cell.inputs(params, x, key)
         expected = jax.eval_shape(lambda p: cell.initial_carry(p, batch), params)
         checks.same_structure("carry", carry, expected, f"for a batch of shape {batch}")
         if reset is not None:
             reset = flags("reset", reset, batch, "[*batch]")
             carry = select(reset, cell.initial_carry(params, batch), carry)
-        return cell.step(params, carry, cell.inputs(params, x, key))
+        return cell.step(params, carry, z)
 
     return Layer(cell.init, cell.initial_carry, apply, None if reverse else step)

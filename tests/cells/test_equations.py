@@ -1,0 +1,89 @@
+"""Each cell's equations, written again in NumPy with one matrix per gate, against `unroll`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from tests.registry import D, H, noisy_params
+
+T = 4
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def gates(array, names):
+    """Return the columns of each gate by name."""
+    return dict(zip(names, np.split(np.asarray(array), len(names), axis=-1), strict=True))
+
+
+def vanilla(params, xs, h, phi):
+    W, U, b = map(np.asarray, params)
+    for x in xs:
+        h = phi(W.T @ x + U.T @ h + b)
+        yield h, h
+
+
+def lstm(params, xs, carry):
+    W, U, b = (gates(array, "ifgo") for array in params)
+    h, c = carry
+    for x in xs:
+        a = {gate: W[gate].T @ x + U[gate].T @ h + b[gate] for gate in "ifgo"}
+        c = sigmoid(a["f"]) * c + sigmoid(a["i"]) * np.tanh(a["g"])
+        h = sigmoid(a["o"]) * np.tanh(c)
+        yield (h, c), h
+
+
+def gru(params, xs, h, reset_after):
+    W, U, b = (gates(array, "run") for array in params[:3])
+    for x in xs:
+        r = sigmoid(W["r"].T @ x + b["r"] + U["r"].T @ h)
+        u = sigmoid(W["u"].T @ x + b["u"] + U["u"].T @ h)
+        if reset_after:
+            n = np.tanh(W["n"].T @ x + b["n"] + r * (U["n"].T @ h + np.asarray(params.candidate_bias)))
+        else:
+            n = np.tanh(W["n"].T @ x + b["n"] + U["n"].T @ (r * h))
+        h = (1 - u) * n + u * h
+        yield h, h
+
+
+CASES = {
+    "tanh": (jaxrnn.vanilla, {}, lambda *args: vanilla(*args, np.tanh)),
+    "relu": (jaxrnn.vanilla, {"activation": "relu"}, lambda *args: vanilla(*args, lambda a: np.maximum(a, 0))),
+    "sigmoid": (jaxrnn.vanilla, {"activation": "sigmoid"}, lambda *args: vanilla(*args, sigmoid)),
+    "identity": (jaxrnn.vanilla, {"activation": "identity"}, lambda *args: vanilla(*args, lambda a: a)),
+    "pair": (jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}, lambda *args: vanilla(*args, np.sin)),
+    "callable": (jaxrnn.vanilla, {"activation": jnp.arctan}, lambda *args: vanilla(*args, np.arctan)),
+    "lstm": (jaxrnn.lstm, {}, lstm),
+    "gru-after": (jaxrnn.gru, {}, lambda *args: gru(*args, True)),
+    "gru-before": (jaxrnn.gru, {"reset_after": False}, lambda *args: gru(*args, False)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values_are_those_of_the_equations(case, key, rng):
+    factory, options, equations = CASES[case]
+    cell = factory(D, H, dtype=jnp.float64, **options)
+    params = noisy_params(cell, key)
+    xs = rng.standard_normal((T, D))
+    start = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), cell.initial_carry(params))
+    carry, ys = jaxrnn.unroll(cell, params, jnp.asarray(xs), jax.tree.map(jnp.asarray, start))
+    carries, expected = zip(*equations(params, xs, start), strict=True)
+    np.testing.assert_allclose(ys, np.stack(expected), rtol=0, atol=1e-13)
+    for leaf, want in zip(jax.tree.leaves(carry), jax.tree.leaves(carries[-1]), strict=True):
+        np.testing.assert_allclose(leaf, want, rtol=0, atol=1e-13)
+
+
+def test_the_two_gru_differ(key):
+    """They are two networks: with the same weights, reset before and after the product give other values."""
+    after, before = jaxrnn.gru(D, H, dtype=jnp.float64), jaxrnn.gru(D, H, reset_after=False, dtype=jnp.float64)
+    params = noisy_params(after, key)._replace(candidate_bias=jnp.zeros(H))
+    xs = jax.random.normal(key, (T, D))
+    _, ys = jaxrnn.unroll(after, params, xs)
+    _, others = jaxrnn.unroll(before, params._replace(candidate_bias=None), xs)
+    np.testing.assert_allclose(ys[0], others[0], rtol=0, atol=1e-13)  # from zero there is nothing to reset
+    assert float(jnp.abs(ys - others).max()) > 1e-3

@@ -1,0 +1,124 @@
+"""`learned_carry` and `split_cell`: they agree with the cells that they are made of or stand for."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from tests.registry import BY_NAME, D, H, assert_trees_close, noisy_params, normal_like
+
+pytestmark = pytest.mark.usefixtures("float64")
+T, B = 4, 2
+
+
+def run(cell, params, xs, carry, cotangents, **options):
+    def differentiate(params, xs, carry):
+        results, transpose = jax.vjp(functools.partial(jaxrnn.unroll, cell, **options), params, xs, carry)
+        return results, transpose(cotangents)
+
+    return jax.jit(differentiate)(params, xs, carry)
+
+
+TWINS = {
+    "user-vanilla": ("vanilla-tanh", lambda w, u: jaxrnn.VanillaParams(w, u, jnp.zeros(H))),
+    "user-gru": ("gru-after", lambda w, u: jaxrnn.GRUParams(w, u, jnp.zeros(3 * H), jnp.zeros(H))),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_split_cell_equals_the_cell_of_the_library(name, key):
+    """With the same weights, the generic backward gives what the formulas give."""
+    twin, convert = TWINS[name]
+    cell, library = BY_NAME[name].cell(jnp.float64), BY_NAME[twin].cell(jnp.float64)
+    params, xs = noisy_params(cell, key), jax.random.normal(key, (T, B, D))
+    carry, ys = normal_like(key, (jnp.zeros((B, H)), jnp.zeros((T, B, H))))
+    results, (dparams, dxs, dcarry) = run(cell, params, xs, carry, (carry, ys), gradient="manual")
+    expected, (dlibrary, *others) = run(library, convert(*params), xs, carry, (carry, ys), gradient="manual")
+    assert_trees_close(results, expected)
+    assert_trees_close(tuple(dparams), (dlibrary.input, dlibrary.recurrent))
+    assert_trees_close([dxs, dcarry], others)
+
+
+class PeepholeParams(NamedTuple):
+    recurrent: jax.Array
+    peephole: jax.Array
+    decay: jax.Array
+
+
+def peephole_cell():
+    """Parameters beside the product: one elementwise in the carry, one that enters through a sigmoid."""
+
+    def recur(params, h):
+        product = h @ params.recurrent + h * params.peephole.reshape((1,) * (h.ndim - 1) + (H,))
+        return {"product": product, "decay": jnp.broadcast_to(jax.nn.sigmoid(params.decay), h.shape)}
+
+    def update(h, z, a):
+        after = a["decay"] * h + jnp.tanh(z["x"] + a["product"]) * z["gate"]
+        return after, {"h": after, "sum": after.sum(axis=-1)}
+
+    return jaxrnn.split_cell(
+        init=lambda key: normal_like(key, PeepholeParams(jnp.zeros((H, H)), jnp.zeros(H), jnp.zeros(H))),
+        initial_carry=lambda params, batch_shape=(): jnp.zeros((*batch_shape, H)),
+        recur=recur,
+        update=update,
+        inputs=lambda params, xs, key=None: {"x": xs, "gate": jax.nn.sigmoid(xs)},
+    )
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_split_cell_with_trees_everywhere(reverse, key):
+    """Dicts as zs, a and ys, and parameters that enter elementwise and nonlinearly."""
+    cell = peephole_cell()
+    params, xs = cell.init(key), jax.random.normal(key, (T, B, H))
+    carry = jax.random.normal(key, (B, H))
+    resets = np.array([[False, True], [True, False], [False, False], [True, True]])
+    options = {"lengths": np.array([3, 4]), "resets": resets, "reverse": reverse}
+    cotangents = normal_like(key, jax.eval_shape(lambda: jaxrnn.unroll(cell, params, xs)))
+    manual, autodiff = (run(cell, params, xs, carry, cotangents, gradient=g, **options) for g in ("manual", "autodiff"))
+    assert_trees_close(manual, autodiff)
+    assert all(float(jnp.abs(leaf).min()) > 0 for leaf in jax.tree.leaves(manual[1][0]))
+
+
+@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "user-lstm", "user-step"])
+def test_learned_carry_starts_as_the_cell_does(name, key):
+    plain = BY_NAME[name].cell(jnp.float64)
+    cell = jaxrnn.learned_carry(plain)
+    params = cell.init(key)
+    assert_trees_close(params.cell, plain.init(key), tolerance=0)
+    assert_trees_close(params.carry, plain.initial_carry(params.cell), tolerance=0)
+    assert (cell.adjoint is None) == (plain.adjoint is None)
+    xs = jax.random.normal(key, (T, B, D))
+    assert_trees_close(jaxrnn.unroll(cell, params, xs), jaxrnn.unroll(plain, params.cell, xs), tolerance=1e-15)
+
+
+def test_learned_carry_is_where_every_sequence_starts(key):
+    plain = jaxrnn.lstm(D, H, dtype=jnp.float64)
+    cell = jaxrnn.learned_carry(plain)
+    params, xs = noisy_params(cell, key), jax.random.normal(key, (T, B, D))
+    start = jax.tree.map(lambda leaf: jnp.stack([leaf] * B), params.carry)
+    assert_trees_close(jaxrnn.unroll(cell, params, xs), jaxrnn.unroll(plain, params.cell, xs, start), tolerance=1e-15)
+
+
+def test_learned_carry_is_learned():
+    """Gradient descent on θ_0 alone finds the start from which h decays to a target."""
+    cell = jaxrnn.learned_carry(jaxrnn.vanilla(1, 1, activation="identity", dtype=jnp.float64))
+    params = jaxrnn.LearnedCarryParams(
+        jaxrnn.VanillaParams(jnp.zeros((1, 1)), jnp.full((1, 1), 0.5), jnp.zeros(1)), jnp.zeros(1)
+    )
+
+    @jax.jit
+    def descend(theta):
+        def loss(theta):
+            final, _ = jaxrnn.unroll(cell, params._replace(carry=theta), jnp.zeros((3, 1)))
+            return jnp.square(final - 1.0).sum()
+
+        return theta - 16 * jax.grad(loss)(theta)
+
+    theta = params.carry
+    for _ in range(60):
+        theta = descend(theta)
+    np.testing.assert_allclose(theta, 8.0, rtol=1e-6)

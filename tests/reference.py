@@ -1,0 +1,49 @@
+"""The contract of `jaxrnn.steps`, slowly: one sequence after the other, one step after the other, no scan.
+
+`jaxrnn.unroll` in every form is held against it. It looks at the inputs of valid steps alone, so that
+nothing that stands in the others can reach its values or its gradients.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def unroll(cell, params, xs, carry=None, *, lengths=None, mask=None, resets=None, reverse=False):
+    """Return (carry, ys) as `jaxrnn.unroll` does; lengths, mask and resets with known values."""
+    if xs.ndim - 1 == cell.feature_axes:
+        return _one_sequence(cell, params, xs, carry, lengths, mask, resets, reverse)
+    results = [
+        unroll(
+            cell,
+            params,
+            xs[:, b],
+            None if carry is None else jax.tree.map(lambda leaf, b=b: leaf[b], carry),
+            lengths=None if lengths is None else lengths[b],
+            mask=None if mask is None else mask[:, b],
+            resets=None if resets is None else resets[:, b],
+            reverse=reverse,
+        )
+        for b in range(xs.shape[1])
+    ]
+    finals, yss = zip(*results, strict=True)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *finals), jnp.stack(yss, axis=1)
+
+
+def _one_sequence(cell, params, xs, carry, lengths, mask, resets, reverse):
+    time = xs.shape[0]
+    valid = [(lengths is None or t < lengths) and (mask is None or mask[t]) for t in range(time)]
+    begins = [valid[t] and resets is not None and resets[t] for t in range(time)]
+    initial = cell.initial_carry(params)
+    carry = initial if carry is None else carry
+    ys = [None] * time
+    for t in reversed(range(time)) if reverse else range(time):
+        if begins[t] and not reverse:
+            carry = initial
+        if valid[t]:
+            carry, ys[t] = cell.step(params, carry, cell.inputs(params, xs[t]))
+        if begins[t] and reverse:
+            carry = initial
+    y = jax.eval_shape(lambda: cell.step(params, carry, cell.inputs(params, jnp.zeros(xs.shape[1:], xs.dtype)))[1])
+    nothing = jnp.zeros(y.shape, y.dtype)
+    ys = [nothing if y is None else y for y in ys]
+    return carry, jnp.stack(ys) if ys else jnp.zeros((0, *y.shape), y.dtype)

@@ -1,0 +1,196 @@
+"""The contract of masks, lengths, resets and directions, for every cell, in values and gradients."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from tests import reference
+from tests.examples import BATCH, LENGTHS, TIME, at, draw, one_by_one, run
+from tests.registry import CELLS, assert_trees_close
+
+pytestmark = pytest.mark.usefixtures("float64")
+EITHER_WAY = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+
+
+@pytest.fixture(scope="module", params=CELLS, ids=str)
+def example(request):
+    return draw(request.param.name, request.config.getoption("seed"))
+
+
+@EITHER_WAY
+def test_every_form_equals_the_plain_loop(example, reverse):
+    expected = one_by_one(
+        reference.unroll, example.cell, example.params, example.xs, example.carry, **example.steps, reverse=reverse
+    )
+    for gradient in (example.fast, "autodiff"):
+        results, _ = run(example, reverse, gradient)
+        assert_trees_close(results, expected)
+
+
+@EITHER_WAY
+def test_hand_derived_gradient_equals_autodiff(example, reverse):
+    (_, by_adjoint), (_, by_autodiff) = (run(example, reverse, way) for way in (example.fast, "autodiff"))
+    assert_trees_close(by_adjoint, by_autodiff)
+    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(by_adjoint[1:]))
+
+
+@EITHER_WAY
+def test_batch_equals_loop_over_examples(example, reverse):
+    """Each sequence alone, without a batch axis, has the values and gradients that it has in the batch."""
+    results, (_, dxs, dcarry) = run(example, reverse)
+
+    def alone(b):
+        def unroll(xs, carry):
+            steps = {"lengths": example.lengths[b], "mask": example.mask[:, b], "resets": example.resets[:, b]}
+            return jaxrnn.unroll(example.cell, example.params, xs, carry, **steps, reverse=reverse)
+
+        final, ys = example.cotangents
+        values, transpose = jax.vjp(unroll, example.xs[:, b], at(example.carry, b))
+        return values, transpose((at(final, b), at(ys, (slice(None), b))))
+
+    for b in (0, 3, 7, 8):
+        (final, ys), (dx, dc) = one_by_one(alone, b)
+        assert_trees_close((final, ys), (at(results[0], b), at(results[1], (slice(None), b))))
+        assert_trees_close((dx, dc), (dxs[:, b], at(dcarry, b)))
+
+
+@EITHER_WAY
+def test_two_batch_axes_equal_one(example, reverse):
+    (final, ys), gradients = run(example, reverse)
+
+    def split(tree, axis):
+        return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:axis], 3, 3, *leaf.shape[axis + 1 :]), tree)
+
+    steps = {name: split(value, value.ndim - 1) for name, value in example.steps.items()}
+
+    def both(params, xs, carry, cotangents):
+        def unroll(*args):
+            return jaxrnn.unroll(example.cell, *args, **steps, reverse=reverse)
+
+        results, transpose = jax.vjp(unroll, params, xs, carry)
+        return results, transpose(cotangents)
+
+    dfinal, dys = example.cotangents
+    arguments = example.params, split(example.xs, 1), split(example.carry, 0), (split(dfinal, 0), split(dys, 1))
+    actual = one_by_one(both, *arguments)
+    dparams, dxs, dcarry = gradients
+    assert_trees_close(actual, ((split(final, 0), split(ys, 1)), (dparams, split(dxs, 1), split(dcarry, 0))))
+
+
+@EITHER_WAY
+def test_two_halves_equal_the_whole(example, reverse):
+    whole, _ = run(example, reverse)
+    cut = 2
+    halves = [
+        (slice(None, cut), {"lengths": np.minimum(example.lengths, cut)}),
+        (slice(cut, None), {"lengths": np.maximum(example.lengths - cut, 0)}),
+    ]
+    carry, outputs = example.carry, []
+    for part, steps in reversed(halves) if reverse else halves:
+        steps |= {"mask": example.mask[part], "resets": example.resets[part], "reverse": reverse}
+        carry, ys = one_by_one(jaxrnn.unroll, example.cell, example.params, example.xs[part], carry, **steps)
+        outputs.append(ys)
+    ys = jax.tree.map(lambda *parts: jnp.concatenate(parts), *(reversed(outputs) if reverse else outputs))
+    assert_trees_close((carry, ys), whole)
+
+
+@EITHER_WAY
+def test_masked_steps_might_as_well_not_be_there(example, reverse):
+    """Leaving out the steps that are not valid changes no value and no gradient; and their own are zero."""
+    (final, ys), (_, dxs, dcarry) = run(example, reverse)
+    dfinal, dys = example.cotangents
+    for b in (1, 7):
+        kept = np.flatnonzero(example.valid[:, b])
+
+        def shortened(b=b, kept=kept):
+            def unroll(xs, carry):
+                resets = example.resets[kept, b]
+                return jaxrnn.unroll(example.cell, example.params, xs, carry, resets=resets, reverse=reverse)
+
+            results, transpose = jax.vjp(unroll, example.xs[kept, b], at(example.carry, b))
+            return results, transpose((at(dfinal, b), at(dys, (kept, b))))
+
+        results, gradients = one_by_one(shortened)
+        assert_trees_close(results, (at(final, b), at(ys, (kept, b))))
+        assert_trees_close(gradients, (dxs[kept, b], at(dcarry, b)))
+    for leaf in jax.tree.leaves((ys, dxs)):
+        np.testing.assert_array_equal(leaf[~example.valid], 0)
+
+
+@EITHER_WAY
+def test_lengths_equal_truncation(example, reverse):
+    everything = np.ones((TIME, BATCH), bool)
+    (final, ys), _ = run(example, reverse, mask=everything)
+    for b, length in ((4, 3), (7, 4)):
+        assert LENGTHS[b] == length
+        start, resets = at(example.carry, b), example.resets[:length, b]
+        truncated = one_by_one(
+            jaxrnn.unroll, example.cell, example.params, example.xs[:length, b], start, resets=resets, reverse=reverse
+        )
+        assert_trees_close(truncated, (at(final, b), at(ys, (slice(length), b))))
+
+
+def test_reverse_flips_each_sequence_within_its_length(example):
+    mask, resets = np.ones((TIME, BATCH), bool), np.zeros((TIME, BATCH), bool)
+    times, sequences = np.arange(TIME)[:, None], np.arange(BATCH)
+    flip = np.where(times < LENGTHS, LENGTHS - 1 - times, times), sequences
+    final, ys = run(example, True, mask=mask, resets=resets)[0]
+    flipped = run(example, False, mask=mask, resets=resets, xs=example.xs[flip])[0]
+    assert_trees_close((final, at(ys, flip)), flipped)
+
+
+@EITHER_WAY
+@pytest.mark.parametrize("first", [False, True], ids=["", "reset-at-0"])
+def test_resets_split_a_sequence_into_segments(example, reverse, first):
+    b, resets = 2, example.resets.copy()
+    resets[:, b] = [first, False, True, True, False]
+    final, ys = run(example, reverse, resets=resets)[0]
+    initial, start = example.cell.initial_carry(example.params), at(example.carry, b)
+    segments = [slice(0, 2), slice(2, 3), slice(3, 5)]
+    carry = start
+    for segment in reversed(segments) if reverse else segments:
+        fresh = resets[segment.start, b] if not reverse else segment.stop < TIME
+        carry, part = one_by_one(
+            jaxrnn.unroll,
+            example.cell,
+            example.params,
+            example.xs[segment, b],
+            initial if fresh else start,
+            reverse=reverse,
+        )
+        assert_trees_close(at(ys, (segment, b)), part)
+    assert_trees_close(at(final, b), initial if reverse and first else carry)
+
+
+@EITHER_WAY
+def test_resets_at_masked_steps_are_ignored(example, reverse):
+    with_them = run(example, reverse, resets=example.resets | ~example.valid)
+    without = run(example, reverse, resets=example.resets & example.valid)
+    assert_trees_close(with_them, without, tolerance=0)
+
+
+@EITHER_WAY
+@pytest.mark.parametrize("padding", [jnp.nan, jnp.inf], ids=["nan", "inf"])
+def test_nothing_in_padding_reaches_a_value_or_a_gradient(example, reverse, padding):
+    valid = example.valid.reshape(TIME, BATCH, *[1] * example.cell.feature_axes)
+    spoiled = jnp.where(valid, example.xs, padding)
+    for gradient in (example.fast, "autodiff"):
+        results = run(example, reverse, gradient, xs=spoiled)
+        chex.assert_tree_all_finite(results)
+        assert_trees_close(results, run(example, reverse, gradient), tolerance=0)
+        _, (_, dxs, _) = results
+        np.testing.assert_array_equal(dxs[~example.valid], 0)
+
+
+@EITHER_WAY
+def test_an_empty_sequence_returns_its_carry(example, reverse):
+    (final, ys), (_, dxs, dcarry) = run(example, reverse)
+    assert_trees_close(at(final, -1), at(example.carry, -1), tolerance=0)
+    assert_trees_close(at(dcarry, -1), at(example.cotangents[0], -1), tolerance=0)
+    np.testing.assert_array_equal(dxs[:, -1], 0)
+    no_lengths = np.zeros(BATCH, int)
+    final, _ = one_by_one(jaxrnn.unroll, example.cell, example.params, example.xs, lengths=no_lengths, reverse=reverse)
+    assert_trees_close(final, example.cell.initial_carry(example.params, (BATCH,)), tolerance=0)
