@@ -1,0 +1,170 @@
+"""What holds for every layer: `apply` and `step` are one function, and steps that do not count do not exist."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxrnn
+from tests.layers.stepping import step_of, stepwise
+from tests.registry import BY_NAME, CELLS, assert_trees_close, normal_like
+
+T, B, V = 4, 2, 7
+RESETS = jnp.array([[False, True], [True, False], [False, True], [True, True]])
+
+
+def dense(*sizes: int, **options: Any) -> jaxrnn.Layer:
+    return jaxrnn.dense(*sizes, dtype=jnp.float64, **options)
+
+
+def of(name: str, **options: Any) -> jaxrnn.Layer:
+    return jaxrnn.recurrent(BY_NAME[name].cell(jnp.float64), **options)
+
+
+def deep() -> jaxrnn.Layer:
+    return jaxrnn.serial(dense(2, 2), of("lstm"), jaxrnn.dropout(0.5), jaxrnn.serial(dense(3, 2), of("gru-after")))
+
+
+LAYERS = {
+    "dense": lambda: dense(2, 3),
+    "dense with activation": lambda: dense(2, 3, activation=jnp.exp),
+    "dropout": lambda: jaxrnn.dropout(0.5),
+    "embedding": lambda: jaxrnn.embedding(V, 3, dtype=jnp.float64),
+    "recurrent": lambda: of("lstm"),
+    "recurrent by autodiff": lambda: of("gru-before", gradient="autodiff", unroll_factor=2),
+    "serial": deep,
+    "serial from tokens": lambda: jaxrnn.serial(jaxrnn.embedding(V, 2, dtype=jnp.float64), of("gru-after")),
+}
+TOKENS = ("embedding", "serial from tokens")
+
+
+def inputs(name: str, key: jax.Array, *shape: int) -> jax.Array:
+    return jax.random.randint(key, shape, 0, V) if name in TOKENS else jax.random.normal(key, (*shape, 2))
+
+
+def drawn(layer: jaxrnn.Layer, key: jax.Array, batch: tuple[int, ...]) -> tuple[Any, Any]:
+    """Return parameters and a random carry."""
+    params_key, carry_key = jax.random.split(key)
+    params = layer.init(params_key)
+    carry = layer.initial_carry(params, batch)
+    return params, normal_like(carry_key, carry) if jax.tree.leaves(carry) else carry
+
+
+@pytest.mark.parametrize("resets", [None, RESETS], ids=["", "resets"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_apply_equals_step(name, resets, key, float64):
+    layer = LAYERS[name]()
+    params, carry = drawn(layer, key, (B,))
+    xs = inputs(name, key, T, B)
+    applied = jax.jit(layer.apply)(params, xs, carry, resets=resets)
+    assert_trees_close(stepwise(layer, params, xs, carry, resets), applied)
+
+
+@pytest.mark.parametrize("entry", CELLS, ids=str)
+def test_apply_equals_step_for_every_cell(entry, key, float64):
+    layer = jaxrnn.recurrent(entry.cell(jnp.float64))
+    params, carry = drawn(layer, key, (B,))
+    xs = jax.random.normal(key, (T, B, *entry.features))
+    applied = jax.jit(layer.apply)(params, xs, carry, resets=RESETS)
+    assert_trees_close(stepwise(layer, params, xs, carry, RESETS), applied)
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
+@pytest.mark.parametrize("name", ["embedding", "dense", "serial"])
+def test_apply_equals_step_for_any_batch_axes(name, batch, key, float64):
+    layer = LAYERS[name]()
+    params, carry = drawn(layer, key, batch)
+    xs = inputs(name, key, 3, *batch)
+    resets = jax.random.bernoulli(key, 0.5, (3, *batch))
+    applied = jax.jit(layer.apply)(params, xs, carry, resets=resets)
+    assert_trees_close(stepwise(layer, params, xs, carry, resets), applied)
+
+
+@pytest.mark.parametrize("name", ["dropout", "recurrent", "serial", "serial from tokens"])
+def test_two_halves_make_the_whole(name, key, float64):
+    """By `apply` with the carry passed on, and by `step` in the second half."""
+    layer = LAYERS[name]()
+    params = layer.init(key)
+    xs = inputs(name, key, T, B)
+    apply = jax.jit(layer.apply)
+    carry, first = apply(params, xs[:2])
+    whole = apply(params, xs)
+    for last, second in (apply(params, xs[2:], carry), stepwise(layer, params, xs[2:], carry)):
+        assert_trees_close((last, jnp.concatenate([first, second])), whole)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_no_carry_is_the_initial_carry(name, key, float64):
+    layer = LAYERS[name]()
+    params, xs = layer.init(key), inputs(name, key, T, B)
+    apply = jax.jit(layer.apply)
+    assert_trees_close(apply(params, xs), apply(params, xs, layer.initial_carry(params, (B,))))
+
+
+VALID = {
+    "lengths": ({"lengths": jnp.array([3, 0])}, jnp.arange(T)[:, None] < jnp.array([[3, 0]])),
+    "mask": ({"mask": RESETS}, RESETS),
+    "both": ({"lengths": jnp.array([4, 2]), "mask": RESETS}, RESETS & (jnp.arange(T)[:, None] < jnp.array([[4, 2]]))),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "which"), [*((name, "both") for name in LAYERS), ("recurrent", "lengths"), ("serial", "mask")]
+)
+def test_steps_that_do_not_count_give_zero_and_pass_nothing_on(name, which, key, float64):
+    layer = LAYERS[name]()
+    arguments, valid = VALID[which]
+    params, xs = layer.init(key), inputs(name, key, T, B)
+    where = valid.reshape(valid.shape + (1,) * (xs.ndim - 2))
+    garbage = jnp.full_like(xs, -1 if name in TOKENS else jnp.nan)
+
+    def loss(floating, xs):
+        params, xs = (floating, xs) if name in TOKENS else floating
+        carry, ys = layer.apply(params, xs, **arguments)
+        return (ys**2).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(carry)), (carry, ys)
+
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+    def gradients(xs):
+        return run(params if name in TOKENS else (params, xs), xs)
+
+    clean, dirty = gradients(xs), gradients(jnp.where(where, xs, garbage))
+    assert_trees_close(dirty, clean, 0.0)
+    (_, (_, ys)), gradient = dirty
+    assert not ys[~valid].any()
+    assert (ys != 0).any(axis=-1)[valid].all() or name == "dropout"
+    if name not in TOKENS:
+        assert not jnp.where(where, 0.0, gradient[1]).any()
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_no_steps_and_no_sequences(name, key, float64):
+    layer = LAYERS[name]()
+    params = layer.init(key)
+    features = jax.eval_shape(layer.apply, params, inputs(name, key, T, B))[1].shape[-1]
+    for time, batch in ((0, B), (T, 0)):
+        carry, ys = layer.apply(params, inputs(name, key, time, batch))
+        assert ys.shape == (time, batch, features)
+        assert_trees_close(carry, layer.initial_carry(params, (batch,)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
+def test_dtypes_are_kept(dtype, key):
+    layer = jaxrnn.serial(
+        jaxrnn.embedding(V, 2, dtype=dtype),
+        jaxrnn.recurrent(jaxrnn.lstm(2, 3, dtype=dtype, carry_dtype=jnp.float32)),
+        jaxrnn.dropout(0.3),
+        jaxrnn.dense(3, 4, dtype=dtype),
+    )
+
+    def run(key):
+        params, tokens = layer.init(key), jnp.zeros((T, B), int)
+        carry, ys = layer.apply(params, tokens, key=key)
+        carry, y = step_of(layer)(params, carry, tokens[0], key=key)
+        return (params, ys, y), carry
+
+    outputs, carry = jax.eval_shape(run, key)
+    assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {jnp.dtype(dtype)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(carry)} == {jnp.dtype(jnp.float32)}
