@@ -1,0 +1,1 @@
+"""Loaders: one file for each kind of data, with a default that needs no download."""
