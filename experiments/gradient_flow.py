@@ -86,6 +86,15 @@ class Task(NamedTuple):
     floor: float
 
 
+class Seeds(NamedTuple):
+    """A key for each thing that is drawn."""
+
+    cell: Array
+    readout: Array
+    batches: Array
+    held_out: Array
+
+
 class Model(NamedTuple):
     """Parameters: of the cell, and of the readout ŷ = h·w + b."""
 
@@ -122,25 +131,37 @@ def draw_recall(key: Array, steps: int, batch: int) -> tuple[Array, Array]:
     return jnp.stack([numbers, marks], axis=-1), numbers[0]
 
 
+def seeds(config: Config) -> Seeds:
+    """Return the keys of everything that is drawn."""
+    return Seeds(*jax.random.split(jax.random.key(config.seed), 4))
+
+
 ADDING = Task("adding problem", draw_adding, 1 / 6)
 RECALL = Task("delayed recall", draw_recall, 1 / 3)
 
 
 @functools.cache
-def training_loop(cell: jaxrnn.Cell, task: Task, optimizer: optax.GradientTransformation, config: Config) -> Callable:
-    """Return ``((model, moments), keys) -> ((model, moments), (losses, norms))``, compiled, one update per key."""
+def draw_updates(task: Task, config: Config) -> tuple[Array, Array]:
+    """Draw the batches of all updates, the same for all: xs ``[updates, T, B, 2]``, targets ``[updates, B]``."""
+    keys = jax.random.split(seeds(config).batches, config.updates)
+    return jax.jit(jax.vmap(lambda key: task.draw(key, config.steps, config.batch)))(keys)
+
+
+@functools.cache
+def training_loop(cell: jaxrnn.Cell, optimizer: optax.GradientTransformation) -> Callable:
+    """Return ``((model, moments), batches) -> ((model, moments), (losses, norms))``, compiled, one update per batch."""
 
     def loss(model: Model, xs: Array, targets: Array) -> Array:
         carry, _ = jaxrnn.unroll(cell, model.cell, xs)
         return ((getattr(carry, "h", carry) @ model.w + model.b - targets) ** 2).mean()
 
-    def update(state: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], tuple[Array, Array]]:
+    def update(state: tuple[Any, Any], batch: tuple[Array, Array]) -> tuple[tuple[Any, Any], tuple[Array, Array]]:
         model, moments = state
-        value, gradient = jax.value_and_grad(loss)(model, *task.draw(key, config.steps, config.batch))
+        value, gradient = jax.value_and_grad(loss)(model, *batch)
         change, moments = optimizer.update(gradient, moments, model)
         return (optax.apply_updates(model, change), moments), (value, optax.tree.norm(gradient))
 
-    return jax.jit(lambda state, keys: jax.lax.scan(update, state, keys))
+    return jax.jit(lambda state, batches: jax.lax.scan(update, state, batches))
 
 
 def train(
@@ -151,13 +172,12 @@ def train(
     optimizer: optax.GradientTransformation,
     config: Config,
 ) -> Trained:
-    """Train a cell with a readout, its parameters drawn by ``init``; the same seeds for all."""
-    cell_key, readout_key, data_key = jax.random.split(jax.random.key(config.seed), 3)
-    w = jax.random.normal(readout_key, (config.hidden,)) / config.hidden**0.5
-    start = Model(init(cell_key), w, jnp.zeros(()))
+    """Train a cell with a readout, its parameters drawn by ``init``; the same seeds and batches for all."""
+    w = jax.random.normal(seeds(config).readout, (config.hidden,)) / config.hidden**0.5
+    start = Model(init(seeds(config).cell), w, jnp.zeros(()))
     began = time.perf_counter()
-    updates = training_loop(cell, task, optimizer, config)
-    (end, _), record = updates((start, optimizer.init(start)), jax.random.split(data_key, config.updates))
+    updates = training_loop(cell, optimizer)
+    (end, _), record = updates((start, optimizer.init(start)), draw_updates(task, config))
     trained = Trained(cell, start, end, *map(np.asarray, record))
     print(
         f"  {task.name}, {name:<28} error {final(trained.losses):.4f} (answering the mean: {task.floor:.4f}), "
@@ -174,7 +194,7 @@ def in_float64(tree: Any) -> Any:
 
 def held_out(task: Task, config: Config) -> tuple[Array, Array]:
     """Draw the sequences that gradients are measured on."""
-    return task.draw(jax.random.fold_in(jax.random.key(config.seed), 1), config.steps, config.sequences)
+    return task.draw(seeds(config).held_out, config.steps, config.sequences)
 
 
 @functools.cache

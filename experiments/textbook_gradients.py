@@ -53,7 +53,7 @@ class Config:
     """Sizes of input, state and output of the small network, all equal."""
     time: int = 6
     """Steps of the small network."""
-    inputs: int = 20
+    inputs: int = 32
     """Inputs of the networks of the three rows on initial weights."""
     draws: int = 10
     """Networks drawn for each of those rows."""
@@ -109,9 +109,14 @@ def row(claim: str, wrong: str, right: str, right_error: float, *readings: tuple
     return Row(claim, wrong, right, [read(*reading) for reading in readings])
 
 
+def keys(config: Config) -> tuple[jax.Array, ...]:
+    """Return the keys of the network, of the target in row 2, and of the initial weights."""
+    return tuple(jax.random.split(jax.random.key(config.seed), 3))
+
+
 def gradient_rows(config: Config) -> list[Row]:
     """Return rows 1 to 11."""
-    case_key, goal_key = jax.random.split(jax.random.key(config.seed))
+    case_key, goal_key, _ = keys(config)
     case = texts.make_case(case_key, config.size, config.time)
     net, truth, last = case.net, case.dnet, config.time - 1
     right = texts.bptt(case)
@@ -453,8 +458,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     """Measure every row; print the table, write it with its figures and two pictures, return the figures."""
     with jax.enable_x64(True):
         gradients = gradient_rows(config)
-        flow_key = jax.random.fold_in(jax.random.key(config.seed), 1)
-        flows = texts.measure_flows(flow_key, config.inputs, config.draws)
+        flows = texts.measure_flows(keys(config)[2], config.inputs, config.draws)
     rows = [*gradients, *weight_rows(flows)]
     print_table(rows)
     (directory / "table.md").write_text(markdown(rows), encoding="utf-8")

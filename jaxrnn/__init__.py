@@ -1,6 +1,6 @@
 """Recurrent networks as pure functions: cells, an unroll, and backpropagation through time three ways."""
 
-from jaxrnn import initializers
+from jaxrnn import decoding, initializers, losses, training
 from jaxrnn.bptt import Gradients, bptt
 from jaxrnn.cells import (
     GRUParams,
@@ -34,16 +34,19 @@ __all__ = [
     "VanillaParams",
     "bptt",
     "check_gradients",
+    "decoding",
     "dense",
     "dropout",
     "embedding",
     "gru",
     "initializers",
     "learned_carry",
+    "losses",
     "lstm",
     "recurrent",
     "serial",
     "split_cell",
+    "training",
     "unroll",
     "vanilla",
 ]

@@ -140,8 +140,11 @@ def features(name: str, xs: Any, expected: int, dtype: Any, call: str) -> None:
 
 def step(cell: Cell, params: Params, carry: Carry, zs: Any) -> None:
     """Raise unless the cell's step gives back a carry like the one it takes; zs have one step at least."""
-    first = jax.tree.map(lambda leaf: leaf[0], zs)
-    result = jax.eval_shape(cell.step, params, carry, first)
+
+    def first(params: Params, carry: Carry, zs: Any) -> Any:
+        return cell.step(params, carry, jax.tree.map(lambda leaf: leaf[0], zs))
+
+    result = jax.eval_shape(first, params, carry, zs)
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(f"cell.step: expected to return (carry, y), got {outline(result)}")
     same_structure("cell.step: carry", result[0], carry, "as it came in")

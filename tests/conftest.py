@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
+# Most of a test's time is compilation, and what is right is right without optimisation. A test that looks
+# at the compiled program itself asks for `optimized`.
+jax.config.update("jax_disable_most_optimizations", True)
 
 hypothesis.settings.register_profile(
     "jaxrnn",
@@ -46,6 +49,14 @@ def float64():
     """Run the test in float64."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def optimized():
+    """Compile as for a user, with all optimisations."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

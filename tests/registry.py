@@ -1,9 +1,7 @@
 """Every cell there is, by name. An invariant holds for a cell once the cell has its line here.
 
-    @pytest.mark.parametrize("entry", CELLS, ids=str)
-    def test_something(entry, key, float64):
-        cell = entry.cell(jnp.float64)
-        params = noisy_params(cell, key)
+A test runs over ``CELLS`` with ``@pytest.mark.parametrize("entry", CELLS, ids=str)``, makes the cell by
+``entry.cell(dtype)`` and draws its parameters by `noisy_params`.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from tests.registry import BY_NAME, CELLS, D, user_vanilla
+from tests.registry import CELLS, D, user_vanilla
 
 LENGTHS = np.array([3, 1])
 MASK = np.array([[True, True], [False, True], [True, True]])

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import chex
 import jax
@@ -51,10 +52,13 @@ def test_jit_equals_no_jit_and_compiles_once(entry, key):
     assert_trees_close(jitted(params, xs), first, tolerance=0)
 
 
+every_way: Any = chex.variants
+
+
 class TestVariants(chex.TestCase):
     """The same values under every way in which chex calls a function."""
 
-    @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
+    @every_way(with_jit=True, without_jit=True, with_device=True, without_device=True)
     def test_unroll(self):
         cell = jaxrnn.lstm(2, 3)
         params, xs = cell.init(jax.random.key(0)), jnp.linspace(-1.0, 1.0, 12).reshape(3, 2, 2)

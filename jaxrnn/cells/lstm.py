@@ -117,8 +117,9 @@ def lstm(
     def initial_carry(params: LSTMParams, batch_shape: tuple[int, ...] = ()) -> LSTMCarry:
         checks.parameters(params, LSTMParams, shapes, call)
         checks.batch(batch_shape)
-        h = zero_carry((*batch_shape, hidden_size), params.recurrent.dtype, carry_dtype)
-        return LSTMCarry(h=h, c=h)
+        # Two arrays, not one twice: a compiled step may be given their memory to reuse.
+        h, c = (zero_carry((*batch_shape, hidden_size), params.recurrent.dtype, carry_dtype) for _ in range(2))
+        return LSTMCarry(h, c)
 
     def inputs(params: LSTMParams, xs: Array, key: Array | None = None) -> Array:
         del key

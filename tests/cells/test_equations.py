@@ -1,5 +1,7 @@
 """Each cell's equations, written again in NumPy with one matrix per gate, against `unroll`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,15 +54,15 @@ def gru(params, xs, h, reset_after):
 
 
 CASES = {
-    "tanh": (jaxrnn.vanilla, {}, lambda *args: vanilla(*args, np.tanh)),
-    "relu": (jaxrnn.vanilla, {"activation": "relu"}, lambda *args: vanilla(*args, lambda a: np.maximum(a, 0))),
-    "sigmoid": (jaxrnn.vanilla, {"activation": "sigmoid"}, lambda *args: vanilla(*args, sigmoid)),
-    "identity": (jaxrnn.vanilla, {"activation": "identity"}, lambda *args: vanilla(*args, lambda a: a)),
-    "pair": (jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}, lambda *args: vanilla(*args, np.sin)),
-    "callable": (jaxrnn.vanilla, {"activation": jnp.arctan}, lambda *args: vanilla(*args, np.arctan)),
+    "tanh": (jaxrnn.vanilla, {}, functools.partial(vanilla, phi=np.tanh)),
+    "relu": (jaxrnn.vanilla, {"activation": "relu"}, functools.partial(vanilla, phi=lambda a: np.maximum(a, 0))),
+    "sigmoid": (jaxrnn.vanilla, {"activation": "sigmoid"}, functools.partial(vanilla, phi=sigmoid)),
+    "identity": (jaxrnn.vanilla, {"activation": "identity"}, functools.partial(vanilla, phi=lambda a: a)),
+    "pair": (jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}, functools.partial(vanilla, phi=np.sin)),
+    "callable": (jaxrnn.vanilla, {"activation": jnp.arctan}, functools.partial(vanilla, phi=np.arctan)),
     "lstm": (jaxrnn.lstm, {}, lstm),
-    "gru-after": (jaxrnn.gru, {}, lambda *args: gru(*args, True)),
-    "gru-before": (jaxrnn.gru, {"reset_after": False}, lambda *args: gru(*args, False)),
+    "gru-after": (jaxrnn.gru, {}, functools.partial(gru, reset_after=True)),
+    "gru-before": (jaxrnn.gru, {"reset_after": False}, functools.partial(gru, reset_after=False)),
 }
 
 

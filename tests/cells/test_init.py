@@ -1,5 +1,7 @@
 """What the cells start from: shapes, scales gate by gate, forget bias, and initializers of one's own."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,7 @@ def test_recurrent_weights_are_orthogonal_gate_by_gate(name, key):
     blocks = np.split(np.asarray(params.recurrent), count, axis=1)
     for block in blocks:
         np.testing.assert_allclose(block @ block.T, np.eye(H), atol=1e-5)
-    for one, other in zip(blocks, blocks[1:], strict=False):
+    for one, other in itertools.pairwise(blocks):
         assert np.abs(one - other).max() > 0.1
 
 
