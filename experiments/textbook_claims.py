@@ -246,7 +246,7 @@ class Flow(NamedTuple):
 
     error is the largest error of these norms by the right backward loop against `jax.grad`. The others
     are medians over the draws: mean φ' over all steps and at the last, H·E[φ'²], that times the variance of
-    the weights (expected growth of the squared norm per step), and the spectral radius of U.
+    the weights (expected growth of the squared norm per step), and, of five draws, the spectral radius of U.
     """
 
     norms: np.ndarray
@@ -298,13 +298,13 @@ def measure_flows(key: Array, inputs: int, draws: int) -> dict[tuple[str, int], 
             params = jax.vmap(cell.init)(jax.random.split(net_key, draws))
             xs, g = jax.random.normal(x_key, (draws, steps + 1, inputs)), jax.random.normal(g_key, (draws, units))
             norms, wrong_by, *why = follow[start.activation](params, xs, g)
-            medians = (float(jnp.median(number)) for number in why)
+            medians = (float(jnp.median(number)) for number in (*why, spectral_radius(params.recurrent[:5])))
             flows[start.name, units] = Flow(np.asarray(norms), float(wrong_by.max()), *medians)
     return flows
 
 
 def _follow(inputs: int, units: int, activation: str) -> Callable:
-    """Return a function of draws of (params, xs, g) that gives the fields of `Flow` for L = g·h_T."""
+    """Return a function of draws of (params, xs, g) that gives the fields of `Flow` but the last, for L = g·h_T."""
     cell = jaxrnn.vanilla(inputs, units, activation=activation, dtype=jnp.float64)
 
     def one(params: jaxrnn.VanillaParams, xs: Array, g: Array) -> tuple[Array, ...]:
@@ -319,6 +319,6 @@ def _follow(inputs: int, units: int, activation: str) -> Callable:
         wrong_by = jnp.abs(by_hand - norms).max() / norms.max()
         h_slope2 = units * (slope**2).mean()
         why = slope.mean(), slope[-1].mean(), h_slope2, h_slope2 * params.recurrent.var()
-        return norms / norms[-1], wrong_by, *why, spectral_radius(params.recurrent)
+        return norms / norms[-1], wrong_by, *why
 
     return jax.jit(jax.vmap(one))

@@ -53,9 +53,9 @@ class Config:
     """Sizes of input, state and output of the small network, all equal."""
     time: int = 6
     """Steps of the small network."""
-    inputs: int = 32
+    inputs: int = 20
     """Inputs of the networks of the three rows on initial weights."""
-    draws: int = 10
+    draws: int = 20
     """Networks drawn for each of those rows."""
     seed: int = 0
     """Seed of all random numbers."""

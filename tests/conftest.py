@@ -6,6 +6,7 @@ both follow from ``--seed`` and the test's own name, so that a test draws the sa
 in the whole suite.
 """
 
+import os
 import zlib
 
 import hypothesis
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
-# Most of a test's time is compilation, and what is right is right without optimisation. A test that looks
-# at the compiled program itself asks for `optimized`.
+# Most of a test's time is compilation, and what is right is right without optimisation, in the processes that
+# tests start too. A test that looks at the compiled program itself asks for `optimized`.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 
 hypothesis.settings.register_profile(

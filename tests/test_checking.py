@@ -25,8 +25,8 @@ def test_every_cell_passes(entry, key, float64):
     assert check.worst_difference < 1e-6
     assert check.worst_exact < 1e-10
     for row in check.rows:
-        assert np.isnan(row.adjoint) != has_adjoint
-        assert np.isnan(row.by_hand) != has_formulas
+        assert (row.adjoint is not None) == has_adjoint
+        assert (row.by_hand is not None) == has_formulas
 
 
 def test_the_table_names_losses_and_leaves(key, capsys):

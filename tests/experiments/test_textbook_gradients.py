@@ -108,9 +108,11 @@ def growth(result, number):
 
 
 def test_unscaled_normal_weights_saturate_and_explode(result):
-    at_50, at_128 = growth(result, 12)
-    assert 3 <= at_50 <= 5
-    assert 15 <= at_128 <= 18
+    # One network was measured at 10⁴ over 20 steps with 50 units and at 10¹⁶ over 50 steps with 128.
+    for reading, measured in zip(result[0]["rows"][11]["readings"], (4, 16), strict=True):
+        median, least, most = reading["growth"]
+        assert least <= measured <= most
+        assert abs(median - measured) < 2
     assert 0.05 < start(result, "N(0, 1)", 128)["slope"] < start(result, "N(0, 1)", 50)["slope"] < 0.15
     assert 1 < start(result, "N(0, 1)", 50)["h_slope2"] < start(result, "N(0, 1)", 128)["h_slope2"]
 
