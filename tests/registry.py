@@ -4,7 +4,8 @@ A test runs over ``CELLS`` with ``@pytest.mark.parametrize("entry", CELLS, ids=s
 ``entry.cell(dtype)`` and draws its parameters by `noisy_params`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ class Entry(NamedTuple):
 
     name: str
     factory: Callable[..., jaxrnn.Cell]
-    options: dict[str, Any] = {}  # noqa: RUF012  (never written to)
+    options: Mapping[str, Any] = MappingProxyType({})
     features: tuple[int, ...] = (D,)
 
     def __str__(self) -> str:
