@@ -369,7 +369,7 @@ def draw_errors(rows: list[Row], path: pathlib.Path) -> None:
                 axes.text(
                     2 * floor,
                     y,
-                    f"{reading.how}: cannot run, {reading.raised}",
+                    f"{typeset(reading.how)}: cannot run, {reading.raised}",
                     va="center",
                     color=CLAIM,
                     fontsize=8.5,
@@ -425,11 +425,11 @@ def draw_flows(flows: Flows, path: pathlib.Path) -> None:
         for start in texts.starts():
             norms = flows[start.name, units].norms[:, ::-1]
             with np.errstate(divide="ignore"):
-                median, least, most = np.log10([np.median(norms, axis=0), norms.min(axis=0), norms.max(axis=0)])
+                least, median, most = np.quantile(np.maximum(np.log10(norms), -1e3), [0, 0.5, 1], axis=0)
             style = "-" if start.activation == "tanh" else ":"
-            axes.plot(np.maximum(median, -1e3), style, color=COLORS[start.name], lw=2.2)
+            axes.plot(median, style, color=COLORS[start.name], lw=2.2)
             axes.fill_between(np.arange(steps + 1), least, most, color=COLORS[start.name], alpha=0.15, lw=0)
-            decades[start.name] = float(median[-1])
+            decades[start.name] = flows[start.name, units].decades()[0]
         finite = [value for value in decades.values() if np.isfinite(value)]
         low, high = 1.25 * min(finite), 1.05 * max(finite)
         axes.set(
