@@ -6,7 +6,10 @@ both follow from ``--seed`` and the test's own name, so that a test draws the sa
 in the whole suite.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 import zlib
 
 import hypothesis
@@ -19,6 +22,14 @@ jax.config.update("jax_num_cpu_devices", 2)
 # tests start too. A test that looks at the compiled program itself asks for `optimized`.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
+
+# What one process has compiled the others need not: the workers, and what tests start, share a cache while they run.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxrnn-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 hypothesis.settings.register_profile(
     "jaxrnn",
@@ -37,6 +48,13 @@ def pytest_addoption(parser):
 
 def pytest_report_header(config):
     return f"jax {jax.__version__}, seed: {config.getoption('seed')} (--seed)"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small():
+    """Drop what the module has compiled: thousands of programs would fill the memory of every worker."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,7 @@ EVERYTHING = ("params", "xs", "carry", "lengths", "mask", "resets")
 @pytest.mark.parametrize(
     ("name", "mapped"),
     [("gru-after", (argument,)) for argument in EVERYTHING]
-    + [(name, EVERYTHING) for name in ("lstm", "gru-before", "learned-vanilla", "user-lstm")],
+    + [(name, EVERYTHING) for name in ("learned-lstm", "gru-before", "user-lstm")],
 )
 def test_vmap_of_grad_equals_a_loop(name, mapped, key, float64):
     draws = [draw(name, k) for k in jax.random.split(key, 3)]
@@ -79,7 +79,7 @@ def test_vmap_of_grad_equals_a_loop(name, mapped, key, float64):
     assert_trees_close(mapped_grad(batched, around), stack(expected))
 
 
-@pytest.mark.parametrize("name", ["lstm", "learned-gru-before"])
+@pytest.mark.parametrize("name", ["lstm", "learned-gru-after"])
 def test_ensembles_of_batches_by_nested_vmap(name, key, float64):
     cell, floating = draw(name, key)
     members = stack([noisy_params(cell, k) for k in jax.random.split(key, 2)])
@@ -150,7 +150,7 @@ def test_shard_map_equals_one_device(name, way, key, float64):
 @pytest.mark.parametrize("way", ["outside", "inside"])
 def test_shard_map_from_the_initial_carry(way, key, float64):
     """Zeros made on the spot vary over no device; the learned carry is the same on all."""
-    for name in ("gru-after", "learned-vanilla"):
+    for name in ("gru-after", "learned-lstm"):
         cell, floating = draw(name, key, batch=4)
         del floating["carry"]
         specs = {name: OVER_BATCH[name] for name in floating}

@@ -91,7 +91,7 @@ def test_any_options_given_or_not(name, reverse, key, float64):
         assert_trees_close(by_adjoint[0], expected)
 
 
-@pytest.mark.parametrize("name", ["learned-vanilla", "learned-lstm", "learned-gru-before", "learned-user-lstm"])
+@pytest.mark.parametrize("name", ["learned-lstm", "learned-gru-after", "learned-user-lstm"])
 @pytest.mark.parametrize("gradient", ["manual", "autodiff"])
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 def test_learned_carry_gets_its_gradient_through_start_and_resets(name, gradient, reverse, key, float64):
