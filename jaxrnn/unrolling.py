@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.bptt import Run, prepare, unroll_by_adjoint
+from jaxrnn.bptt import Run, prepare
+from jaxrnn.engine import unroll_by_adjoint
 from jaxrnn.steps import Steps, select, zero_unless
 from jaxrnn.types import Array, Carry, Cell, Params
 

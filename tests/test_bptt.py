@@ -55,8 +55,12 @@ def gradient_jaxpr(name: str, gradient: str, around: str) -> Any:
     """Return the jaxpr of the gradient, without what nothing uses."""
     case = example(BY_NAME[name], gradient, around)
     closed = jax.make_jaxpr(jax.grad(case.loss, argnums=(0, 1, 2)))(*case.arguments)
-    jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
-    return jaxpr
+    return without_dead_code(closed.jaxpr)
+
+
+def without_dead_code(jaxpr: Any) -> Any:
+    """Return what the compiler keeps; JAX itself does not look into every call."""
+    return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0]
 
 
 def weights(name: str) -> list[Any]:
@@ -73,7 +77,7 @@ def walk(jaxpr: Any, in_loop: bool = False) -> Iterator[tuple[Any, bool]]:
             for item in value if isinstance(value, (tuple, list)) else (value,):
                 inner = getattr(item, "jaxpr", item)
                 if hasattr(inner, "eqns"):
-                    yield from walk(inner, inside)
+                    yield from walk(without_dead_code(inner), inside)
 
 
 def loops(jaxpr: Any) -> list[Any]:
@@ -176,7 +180,8 @@ def test_forward_alone_keeps_no_residuals(name, optimized):
     )
     forward = temporary_bytes(auto.loss, *auto.arguments)
     assert forward <= temporary_bytes(autodiff.loss, *autodiff.arguments) + 4096
-    assert temporary_bytes(jax.grad(auto.loss), *auto.arguments) > 2 * forward  # so the measure can tell
+    a_state_of_every_step = 64 * 8 * 16 * 4  # of which a gradient needs several: so the measure can tell
+    assert temporary_bytes(jax.grad(auto.loss), *auto.arguments) > forward + 2 * a_state_of_every_step
 
 
 # The hand-derived BPTT as a function of its own.

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
+from jaxrnn.cells.gates import gates
 from jaxrnn.cells.products import (
     affine,
     affine_gradients,
@@ -155,19 +156,21 @@ def gru(
 
 def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
     """Return the step and the adjoint of the GRU of cuDNN and torch."""
+    candidate_from = 2 * hidden_size
+    squash = gates("ss", hidden_size)
 
     def product(params: GRUParams, h: Array) -> Array:
         assert params.candidate_bias is not None
-        bias = jnp.concatenate([jnp.zeros_like(params.bias[: 2 * hidden_size]), params.candidate_bias])
+        bias = jnp.concatenate([jnp.zeros_like(params.bias[:candidate_from]), params.candidate_bias])
         a = recurrent_product(h, params.recurrent)
         return a + bias.astype(a.dtype).reshape((1,) * (a.ndim - 1) + bias.shape)
 
     def forward(params: GRUParams, h_before: Array, z: Array) -> tuple[Array, Array, Array, SavedAfter]:
-        r_z, u_z, n_z = jnp.split(z.astype(h_before.dtype), 3, axis=-1)
-        r_a, u_a, q = jnp.split(product(params, h_before), 3, axis=-1)
-        r = jax.nn.sigmoid(r_z + r_a)
-        u = jax.nn.sigmoid(u_z + u_a)
-        n = jnp.tanh(n_z + r * q)
+        z_ru, z_n = z.astype(h_before.dtype)[..., :candidate_from], z.astype(h_before.dtype)[..., candidate_from:]
+        a = product(params, h_before)
+        a_ru, q = a[..., :candidate_from], a[..., candidate_from:]
+        r, u = jnp.split(squash(z_ru + a_ru), 2, axis=-1)
+        n = jnp.tanh(z_n + r * q)
         h = (1 - u) * n + u * h_before
         candidate = (1 - u) * (1 - n * n)
         factors = [candidate * q * r * (1 - r), (h_before - n) * u * (1 - u), candidate * r]
@@ -176,12 +179,12 @@ def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
     def backward(transposed: Array, saved: SavedAfter, dh: Array, dy: Array) -> tuple[Array, Array, Array]:
         dh = dh + dy.astype(dh.dtype)
         da = jnp.concatenate([dh, dh, dh], axis=-1) * saved.gates
-        dz = jnp.concatenate([da[..., : 2 * hidden_size], dh * saved.candidate], axis=-1)
+        dz = jnp.concatenate([da[..., :candidate_from], dh * saved.candidate], axis=-1)
         return dh * saved.update + recurrent_product(da, transposed), dz, da
 
     def gradients(params: GRUParams, xs: Array, hs_before: Array, dzs: Array, das: Array) -> tuple[GRUParams, Array]:
         dinput, dbias, dxs = affine_gradients(xs, params.input, dzs)
-        dcandidate_bias = bias_gradient(das[..., 2 * hidden_size :])
+        dcandidate_bias = bias_gradient(das[..., candidate_from:])
         return GRUParams(dinput, weight_gradient(hs_before, das), dbias, dcandidate_bias), dxs
 
     return forward, Adjoint(forward, lambda params: params.recurrent.T, backward, product, gradients)
@@ -190,16 +193,17 @@ def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
 def _reset_before(hidden_size: int) -> tuple[Callable, Adjoint]:
     """Return the step and the adjoint of the original GRU."""
     candidate_from = 2 * hidden_size
+    squash = gates("ss", hidden_size)
 
     def product(params: GRUParams, operands: tuple[Array, Array]) -> Array:
         h, s = operands
-        gates = recurrent_product(h, params.recurrent[:, :candidate_from])
-        return jnp.concatenate([gates, recurrent_product(s, params.recurrent[:, candidate_from:])], axis=-1)
+        ru = recurrent_product(h, params.recurrent[:, :candidate_from])
+        return jnp.concatenate([ru, recurrent_product(s, params.recurrent[:, candidate_from:])], axis=-1)
 
     def forward(params: GRUParams, h_before: Array, z: Array) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
         z_ru, z_n = z.astype(h_before.dtype)[..., :candidate_from], z.astype(h_before.dtype)[..., candidate_from:]
-        gates = jax.nn.sigmoid(z_ru + recurrent_product(h_before, params.recurrent[:, :candidate_from]))
-        r, u = jnp.split(gates, 2, axis=-1)
+        ru = squash(z_ru + recurrent_product(h_before, params.recurrent[:, :candidate_from]))
+        r, u = jnp.split(ru, 2, axis=-1)
         s = r * h_before
         n = jnp.tanh(z_n + recurrent_product(s, params.recurrent[:, candidate_from:]))
         h = (1 - u) * n + u * h_before

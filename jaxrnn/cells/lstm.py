@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
+from jaxrnn.cells.gates import gates
 from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, weight_gradient, zero_carry
 from jaxrnn.types import Adjoint, Array, Cell
 
@@ -51,6 +52,19 @@ class Saved(NamedTuple):
     gates: Array
     output: Array
     forget: Array
+
+
+class Activations(NamedTuple):
+    """All that a step computes: the gates s = [i, f, g, o] and each of them, c_t, tanh(c_t) and h_t."""
+
+    s: Array
+    i: Array
+    f: Array
+    g: Array
+    o: Array
+    c: Array
+    tanh_c: Array
+    h: Array
 
 
 def lstm(
@@ -127,23 +141,23 @@ def lstm(
         checks.features("xs", xs, input_size, params.input.dtype, call)
         return affine(xs, params.input, params.bias)
 
-    def gates(params: LSTMParams, h: Array, z: Array) -> tuple[Array, Array, Array, Array]:
-        i, f, g, o = jnp.split(z.astype(h.dtype) + recurrent_product(h, params.recurrent), 4, axis=-1)
-        return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+    squash = gates("ssts", hidden_size)
 
-    def step(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array]:
-        i, f, g, o = gates(params, carry.h, z)
-        c = f * carry.c + i * g
-        h = o * jnp.tanh(c)
-        return LSTMCarry(h, c), h.astype(z.dtype)
-
-    def forward(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array, Array, Saved]:
-        i, f, g, o = gates(params, carry.h, z)
+    def activations(params: LSTMParams, carry: LSTMCarry, z: Array) -> Activations:
+        s = squash(z.astype(carry.h.dtype) + recurrent_product(carry.h, params.recurrent))
+        i, f, g, o = jnp.split(s, 4, axis=-1)
         c = f * carry.c + i * g
         tanh_c = jnp.tanh(c)
-        h = o * tanh_c
-        factors = [g * i * (1 - i), carry.c * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)]
-        saved = Saved(jnp.concatenate(factors, axis=-1), o * (1 - tanh_c * tanh_c), f)
+        return Activations(s, i, f, g, o, c, tanh_c, h=o * tanh_c)
+
+    def step(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array]:
+        at = activations(params, carry, z)
+        return LSTMCarry(at.h, at.c), at.h.astype(z.dtype)
+
+    def forward(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array, Array, Saved]:
+        s, i, f, g, o, c, tanh_c, h = activations(params, carry, z)
+        factors = jnp.concatenate([g, carry.c, i, tanh_c], axis=-1) * squash.slope(s)
+        saved = Saved(factors, o * (1 - tanh_c * tanh_c), f)
         return LSTMCarry(h, c), h.astype(z.dtype), carry.h, saved
 
     def backward(transposed: Array, saved: Saved, dcarry: LSTMCarry, dy: Array) -> tuple[LSTMCarry, Array, Array]:

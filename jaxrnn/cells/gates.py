@@ -1,0 +1,42 @@
+"""All gates of a step by one tanh.
+
+With σ(x) = ½ tanh(x/2) + ½, a row of gates, some σ and some tanh, is
+
+    s = k ⊙ tanh(k ⊙ a) + (1 - k)        with k = ½ in the columns of σ, 1 in those of tanh
+    s' = 1 - s²  (tanh),  s - s²  (σ)
+
+A compiler that meets a tanh and several sigmoids of slices of one array computes each of them again
+for every result that needs it. σ is exact to the rounding of 1: below 1e-7 in float32, it may be 0.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn.types import Array
+
+
+class Gates(NamedTuple):
+    """Which columns of a row of gates are σ, the others being tanh: ``sigmoid [columns]``, 1 or 0."""
+
+    sigmoid: np.ndarray
+
+    def __call__(self, a: Array) -> Array:
+        """Return the gates s of pre-activations ``a [*B, columns]``; those of low precision are rounded once."""
+        wide = a.astype(jnp.float32) if jnp.finfo(a.dtype).bits < 32 else a
+        k = self._row(1 - 0.5 * self.sigmoid, wide)
+        return (k * jnp.tanh(k * wide) + (1 - k)).astype(a.dtype)
+
+    def slope(self, s: Array) -> Array:
+        """Return s' at the gates ``s [*B, columns]``."""
+        sigmoid = self._row(self.sigmoid, s)
+        return sigmoid * s + (1 - sigmoid) - s * s
+
+    def _row(self, values: np.ndarray, like: Array) -> Array:
+        return jnp.asarray(values, like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+def gates(kinds: str, hidden_size: int) -> Gates:
+    """Return the gates of ``kinds``, one letter for each, s for σ and t for tanh, ``hidden_size`` columns wide."""
+    return Gates(np.repeat([float(kind == "s") for kind in kinds], hidden_size))

@@ -1,0 +1,192 @@
+"""The gradient engine: the two loops of BPTT where `jax.grad`, `vmap` and `shard_map` find their way through.
+
+The loops run on values that JAX does not differentiate, and two links join them to the arguments,
+
+    a = product(params, operands)      whose transpose JAX knows: the weights' one contraction
+    link(zs, a, carry, init)           whose transpose is the reverse loop
+
+so that no weight-shaped array lives in a loop, `vmap` sums weight gradients in the contraction
+itself, and `shard_map` reduces them once.
+
+Without a gradient the loop is stacked, and what nobody asks for is never made. With one, both loops
+run in place, which is faster where there is one batch axis of more than one row, and slower by far
+elsewhere. So several batch axes are flattened to one, an axis that `vmap` adds is folded into it, and
+a batch of one is stacked.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import checks
+from jaxrnn.bptt import Run
+from jaxrnn.loops import forward_loop, in_place_scan, reverse_loop, stacked_scan
+from jaxrnn.steps import Steps
+from jaxrnn.types import Adjoint, Array, Carry, Params
+
+
+def unroll_by_adjoint(adjoint: Adjoint, params: Params, run: Run, reverse: bool, unroll: int) -> tuple[Carry, Any]:
+    """Return (final carry, ys), differentiable in reverse mode, once, by `reverse_loop`."""
+    arrays = run.zs, run.carry, run.init, run.steps
+    regular = _rows_lead(run.batch, arrays) and not _closes_over_tracers(adjoint, params, run)
+    if regular:
+        arrays = _map_rows(partial(_flatten, run.batch), FORWARD, arrays)
+    zs, carry, init, steps = arrays
+    forward, backward = (_fast_loops if regular else _plain_loops)(adjoint, reverse, unroll)
+
+    @jax.custom_vjp
+    def link(zs: Any, a: Any, carry: Carry, init: Carry | None, constants: Any) -> tuple[Carry, Any]:
+        del zs, a, carry, init
+        final, ys, *_ = constants
+        return final, ys
+
+    def link_forward(zs: Any, a: Any, carry: Carry, init: Carry | None, constants: Any) -> Any:
+        final, ys, *rest = constants
+        # One empty slice of each argument: it holds no memory, but a second derivative shows in it.
+        witness = jax.tree.map(lambda x: x.reshape(-1)[:0], (zs, a, carry, init))
+        return (final, ys), (witness, rest)
+
+    def link_backward(residuals: Any, cotangents: Any) -> Any:
+        witness, (params, saved, steps) = residuals
+        saved, (dfinal, dys) = differentiate_once((saved, cotangents), witness)
+        dzs, das, dcarry, dinit = backward(adjoint.transpose(params), saved, dfinal, dys, steps)
+        return *jax.tree.map(lambda d, w: d.astype(w.dtype), (dzs, das, dcarry, dinit), witness), None
+
+    link.defvjp(link_forward, link_backward)
+    try:
+        final, ys, operands, saved = jax.lax.stop_gradient(forward(params, *arrays))
+        constants = final, ys, jax.lax.stop_gradient(params), saved, steps
+        final, ys = link(zs, adjoint.product(params, operands), carry, init, constants)
+    except TypeError as error:
+        if "forward-mode" in str(error):  # JAX's own error for jax.jvp does not know what to do instead
+            raise TypeError(FIRST_REVERSE_ONLY) from error
+        raise
+    return _map_rows(partial(_unflatten, run.batch), (ONE, EVERY), (final, ys)) if regular else (final, ys)
+
+
+EVERY, ONE = 1, 0  # the axis of the rows, which is what all batch axes become, in arrays of every step and of one
+STEPS = Steps._make((EVERY, EVERY, ONE))
+FORWARD = EVERY, ONE, ONE, STEPS  # zs, carry, init, steps
+FORWARD_RESULTS = ONE, EVERY, EVERY, EVERY  # final, ys, operands, saved
+BACKWARD = EVERY, ONE, EVERY, STEPS  # saved, dfinal, dys, steps
+BACKWARD_RESULTS = EVERY, EVERY, ONE, ONE  # dzs, das, dcarry, dinit
+
+
+def _map_rows(f: Callable[..., Any], axes: Any, *trees: Any) -> Any:
+    """Return ``f(axis, leaf, …)`` for all leaves; ``axes`` says where the rows are, for whole branches at once."""
+    return jax.tree.map(lambda axis, *branches: jax.tree.map(partial(f, axis), *branches), axes, *trees)
+
+
+def _flatten(batch: tuple[int, ...], axis: int, x: Array) -> Array:
+    return x.reshape(*x.shape[:axis], math.prod(batch), *x.shape[axis + len(batch) :])
+
+
+def _unflatten(batch: tuple[int, ...], axis: int, x: Array) -> Array:
+    return x.reshape(*x.shape[:axis], *batch, *x.shape[axis + 1 :])
+
+
+def _rows_lead(batch: tuple[int, ...], arrays: Any) -> bool:
+    """Whether the batch axes are where they belong in all arrays, as they need not be in a user's own zs."""
+    fits = _map_rows(lambda axis, x: x.shape[axis : axis + len(batch)] == batch, FORWARD, arrays)
+    return all(jax.tree.leaves(fits))
+
+
+def _closes_over_tracers(adjoint: Adjoint, params: Params, run: Run) -> bool:
+    """Whether the step reads arrays that are no arguments, and that JAX may be transforming."""
+
+    def step(params: Params, carry: Carry, zs: Any) -> Any:
+        return adjoint.forward(params, carry, jax.tree.map(lambda leaf: leaf[0], zs))
+
+    return not all(map(checks.concrete, jax.make_jaxpr(step)(params, run.carry, run.zs).consts))
+
+
+def _plain_loops(adjoint: Adjoint, reverse: bool, unroll: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the loops as functions of arrays, (params, zs, …) and (transposed, saved, …), for any step."""
+
+    def forward(*arrays: Any) -> Any:
+        arrays = jax.lax.stop_gradient(arrays)
+        return nothing_closed_over(forward_loop(adjoint, *arrays, reverse=reverse, unroll=unroll))
+
+    return forward, partial(reverse_loop, adjoint, reverse=reverse, unroll=unroll)
+
+
+def _fast_loops(adjoint: Adjoint, reverse: bool, unroll: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the same loops for steps that are functions of their arguments alone, over one axis of rows."""
+    forward_by = partial(forward_loop, adjoint, reverse=reverse, unroll=unroll)
+    backward_by = partial(reverse_loop, adjoint, reverse=reverse, unroll=unroll)
+    in_place = _folding(forward_by, in_place_scan, FORWARD, FORWARD_RESULTS)
+    forward = jax.custom_vjp(_folding(forward_by, stacked_scan, FORWARD, FORWARD_RESULTS))
+    forward.defvjp(
+        lambda *arrays: (in_place(*jax.lax.stop_gradient(arrays)), None),
+        lambda _, cotangents: (None,) * (1 + len(FORWARD)),  # `link` has them
+    )
+    return forward, _folding(backward_by, in_place_scan, BACKWARD, BACKWARD_RESULTS)
+
+
+def _folding(loop: Callable[..., Any], scan: Callable[..., Any], axes: tuple, result_axes: tuple) -> Callable[..., Any]:
+    """Return ``loop(weights, *arrays)`` by ``scan``, of which `vmap` makes one loop over more rows.
+
+    An array that is not mapped is repeated. Where the weights are mapped, an ensemble, rows have
+    nothing to share, and the loop is mapped as it is.
+    """
+
+    def run(weights: Any, *arrays: Any) -> Any:
+        rows = jax.tree.leaves(_map_rows(lambda axis, x: x.shape[axis], axes, arrays))[0]
+        return loop(weights, *arrays, scan=scan if rows > 1 else stacked_scan)
+
+    folded = jax.custom_batching.custom_vmap(run)
+
+    @folded.def_vmap
+    def _(size: int, mapped: list[Any], weights: Any, *arrays: Any) -> Any:
+        def fold(axis: int, x: Array, is_mapped: bool) -> Array:
+            x = jnp.moveaxis(x if is_mapped else jnp.broadcast_to(x, (size, *x.shape)), 0, axis)
+            return _flatten(x.shape[axis : axis + 2], axis, x)
+
+        def unfold(axis: int, x: Array) -> Array:
+            return jnp.moveaxis(_unflatten((size, x.shape[axis] // size), axis, x), axis, 0)
+
+        if any(jax.tree.leaves(mapped[0])):
+            in_axes = jax.tree.map(lambda is_mapped: 0 if is_mapped else None, tuple(mapped))
+            results = jax.vmap(partial(loop, scan=stacked_scan), in_axes, axis_size=size)(weights, *arrays)
+        else:
+            results = folded(weights, *_map_rows(fold, axes, arrays, tuple(mapped[1:])))
+            results = _map_rows(unfold, result_axes, results)
+        return results, jax.tree.map(lambda _: True, results)
+
+    return folded
+
+
+FIRST_REVERSE_ONLY = (
+    "the hand-derived BPTT has first derivatives in reverse mode only; for second derivatives, jax.hessian, "
+    'jax.jvp or jax.jacfwd, pass gradient="autodiff" to unroll or recurrent'
+)
+
+
+@jax.custom_jvp
+def differentiate_once(values: Any, witness: Any) -> Any:
+    """Return ``values``; raise where a derivative of the backward pass itself is asked for."""
+    del witness
+    return values
+
+
+@differentiate_once.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    raise TypeError(FIRST_REVERSE_ONLY)
+
+
+@jax.custom_jvp
+def nothing_closed_over(values: Any) -> Any:
+    """Return ``values``; raise where they depend on a differentiated array that is no argument."""
+    return values
+
+
+@nothing_closed_over.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    raise TypeError(
+        "cell: its step closes over an array that is being differentiated, which the hand-derived BPTT would give "
+        'a zero gradient; put the array into params, or pass gradient="autodiff"'
+    )
