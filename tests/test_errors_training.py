@@ -124,6 +124,14 @@ NO_OPTIMIZER = [
     Bad("optimizer", "adam", TypeError, "an optax GradientTransformation", "str"),
     Bad("optimizer", None, TypeError, "an optax GradientTransformation", "NoneType"),
 ]
+DEVICES = [
+    *choices("devices", "a sequence of jax.Device", 2, "cpu", [0, 1], jax.devices()[0]),
+    *choices("devices", "one or more, each once", [], jax.devices()[:1] * 2, error=ValueError),
+]
+BATCH_AXIS = [
+    *choices("batch_axis", "ints or None", 1.0, "0", True),
+    *choices("batch_axis", "an axis from 0", -1, error=ValueError),
+]
 
 
 def loss_fn(params, carry, batch, key):
@@ -157,7 +165,23 @@ TRAINING = {
     "train_step": Function(
         training.train_step,
         {"loss_fn": loss_fn, "optimizer": OPTIMIZER},
-        [*choices("loss_fn", "a function", None, "mean_squared_error"), *NO_OPTIMIZER],
+        [*choices("loss_fn", "a function", None, "mean_squared_error"), *NO_OPTIMIZER, *DEVICES, *BATCH_AXIS],
+    ),
+    "data_parallel": Function(
+        training.data_parallel,
+        {"loss_fn": lambda params, batch: params * batch.sum()},
+        [*choices("loss_fn", "a function", None, "mean_squared_error"), *DEVICES, *BATCH_AXIS],
+    ),
+    "a batch for two devices": Function(
+        lambda batch, axis=0: training.data_parallel(lambda w, xs: w * xs.sum(), batch_axis=axis)(jnp.ones(()), batch),
+        {"batch": jnp.ones((4, 3))},
+        [
+            Bad("batch", jnp.ones((3, 4)), ValueError, "rows that 2 devices can share evenly", "3 along axis 0"),
+            Bad("batch", jnp.ones(()), ValueError, "a batch axis 0", "()"),
+            Bad("axis", 1, ValueError, "rows that 2 devices can share evenly", "3 along axis 1", "batch"),
+            Bad("axis", 2, ValueError, "a batch axis 2", "(4, 3)", "batch"),
+            Bad("axis", (0, 0), ValueError, "a prefix of the batch", "(0, 0)", "batch_axis"),
+        ],
     ),
     "the result of a loss_fn": Function(
         update,

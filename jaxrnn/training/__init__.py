@@ -1,6 +1,7 @@
-"""Training: one compiled step, truncated BPTT, a loop that can be stopped at any moment and resumed exactly."""
+"""Training: one compiled step, on one device or all, truncated BPTT, a loop that can be stopped and resumed exactly."""
 
 from jaxrnn.training.checkpoints import CheckpointError, load, save
+from jaxrnn.training.data_parallel import data_parallel
 from jaxrnn.training.loop import Fit, NonFiniteLossError, fit
 from jaxrnn.training.step import TrainState, gradient_descent, train_state, train_step
 from jaxrnn.training.truncated import Window, Windows, truncated_loss, windows
@@ -12,6 +13,7 @@ __all__ = [
     "TrainState",
     "Window",
     "Windows",
+    "data_parallel",
     "fit",
     "gradient_descent",
     "load",

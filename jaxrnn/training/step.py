@@ -7,7 +7,7 @@ Optimisers come from optax, and so does everything around them::
     optax.adamw(optax.cosine_decay_schedule(1e-3, 10_000), weight_decay=0.1)  # a schedule
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrnn import checks
+from jaxrnn.training.data_parallel import DEVICES, mesh_over, parallel_gradient, specs, total_and_weight
 from jaxrnn.types import Array, Carry, Params
 
 LossFunction = Callable[[Params, Carry, Any, Array], tuple[Array, tuple[Carry, dict[str, Array]]]]
@@ -38,6 +39,14 @@ class TrainState(NamedTuple):
     opt_state: Any
     carry: Carry
     key: Array
+
+
+class Inputs(NamedTuple):
+    """What a train step divides among devices."""
+
+    carry: Any
+    batch: Any
+    key: Any
 
 
 def gradient_descent(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
@@ -88,7 +97,13 @@ def train_state(params: Params, optimizer: optax.GradientTransformation, key: Ar
     return jax.tree.map(lambda x: jnp.array(x, copy=True), state)
 
 
-def train_step(loss_fn: LossFunction, optimizer: optax.GradientTransformation) -> TrainStep:
+def train_step(
+    loss_fn: LossFunction,
+    optimizer: optax.GradientTransformation,
+    *,
+    devices: Sequence[Any] | None = None,
+    batch_axis: Any = 0,
+) -> TrainStep:
     """Return the compiled step ``(state, batch) -> (state, metrics)``: θ ← θ + update(∇_θ L).
 
     The memory of ``state`` is reused for the state that is returned (donated), so the one given is
@@ -96,9 +111,12 @@ def train_step(loss_fn: LossFunction, optimizer: optax.GradientTransformation) -
 
     Args:
         loss_fn: ``(params, carry, batch, key) -> (loss, (carry, metrics))``. The loss is a floating
-            scalar; the carry is the one of the next step, of the same shapes and dtypes as the one
-            given; metrics is a dict of scalars.
+            scalar, or a pair (sum, weight) whose ratio it is; the carry is the one of the next step, of
+            the same shapes and dtypes as the one given; metrics is a dict of scalars.
         optimizer: an optax optimiser, the one of `train_state`.
+        devices: among which to divide batch and carry, as `data_parallel` does; each device then draws
+            its own noise, and metrics are means over devices. None for the default device.
+        batch_axis: of ``batch``, for `data_parallel`; that of the carry is 0.
 
     The metrics returned are those of ``loss_fn`` with ``loss`` and ``gradient_norm``, the global norm
     ‖∇_θ L‖ before any clipping. All belong to the parameters before the update.
@@ -123,22 +141,34 @@ def train_step(loss_fn: LossFunction, optimizer: optax.GradientTransformation) -
         raise TypeError(f"loss_fn: expected a function (params, carry, batch, key), got {loss_fn!r}")
     _check_optimizer(optimizer)
 
-    def differentiable(params: Params, carry: Carry, batch: Any, key: Array) -> tuple[Array, tuple[Carry, Any]]:
+    mesh = mesh_over(jax.devices()[:1] if devices is None else devices)
+    sharded = mesh.size > 1
+
+    def differentiable(params: Params, inputs: Inputs) -> tuple[Any, tuple[Carry, Any]]:
+        carry, batch, key = inputs
+        if sharded:
+            key = jax.random.fold_in(key, jax.lax.axis_index(DEVICES))
         result = loss_fn(params, carry, batch, key)
         _check_result(result, carry)
         return result
 
+    divided = Inputs(0, batch_axis, None)
+    gradient = parallel_gradient(differentiable, mesh, divided, aux_axis=(0, None), name="")
+
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(state.key, state.step)
         carry = jax.lax.stop_gradient(state.carry)
-        gradient = jax.value_and_grad(differentiable, has_aux=True)
-        (loss, (carry, metrics)), grads = gradient(state.params, carry, batch, key)
+        (loss, (carry, metrics)), grads = gradient(state.params, Inputs(carry, batch, key))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         measured = dict(zip(MEASURED, (loss, optax.tree.norm(grads)), strict=True))
         return TrainState(state.step + 1, params, opt_state, carry, state.key), measured | metrics
 
-    return jax.jit(step, donate_argnums=0)
+    if not sharded:
+        return jax.jit(step, donate_argnums=0)
+    whole, rows = (jax.NamedSharding(mesh, spec) for spec in (specs(None), specs(0)))
+    placed = TrainState._make((whole, whole, whole, rows, whole))
+    return jax.jit(step, donate_argnums=0, in_shardings=(placed, None), out_shardings=(placed, whole))
 
 
 def _check_optimizer(optimizer: Any) -> None:
@@ -159,10 +189,7 @@ def _check_result(result: Any, carry: Carry) -> None:
     loss, rest = result
     if not (isinstance(rest, tuple) and len(rest) == 2 and isinstance(rest[1], dict)):
         raise TypeError(f"{expected} with a dict of metrics, got {type(rest).__name__} after the loss")
-    if jnp.shape(loss) != ():
-        raise ValueError(f"loss_fn: expected a scalar loss, got shape {jnp.shape(loss)}")
-    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
-        raise TypeError(f"loss_fn: expected a floating loss, got dtype {jnp.result_type(loss)}")
+    total_and_weight(loss)
     checks.same_structure("loss_fn: carry", rest[0], carry, "as the carry it was given")
     for name, value in rest[1].items():
         if name in MEASURED:
