@@ -8,6 +8,7 @@ factors. A third of the memory is not allocated, zeroed and mapped in.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,59 +24,78 @@ def stacked_scan(
     step: Step, carry: Any, buffers: Any, inputs: Any, *, reverse: bool = False, unroll: int = 1
 ) -> tuple[Any, Any]:
     """Return (final carry, outputs) of ``step`` over the leading axis of ``buffers`` and ``inputs``."""
-    return jax.lax.scan(
-        lambda carry, at_t: step(carry, *at_t), carry, (buffers, inputs), reverse=reverse, unroll=unroll
-    )
+    stored = _Stored()
+
+    def body(carry: Any, at_t: tuple[Any, Any]) -> tuple[Any, list[Array]]:
+        buffer_t, input_t = at_t
+        carry, outputs_t = step(carry, buffer_t, input_t)
+        return carry, stored.arrays(outputs_t, buffer_t)
+
+    carry, arrays = jax.lax.scan(body, carry, (buffers, inputs), reverse=reverse, unroll=unroll)
+    return carry, stored.outputs(arrays, buffers)
 
 
 def in_place_scan(
     step: Step, carry: Any, buffers: Any, inputs: Any, *, reverse: bool = False, unroll: int = 1
 ) -> tuple[Any, Any]:
     """As `stacked_scan`, with outputs written over leaves of ``buffers`` of their shape and dtype."""
+    stored = _Stored()
     leaves, structure = jax.tree.flatten(buffers)
-    first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)
-    one_step = lambda carry, buffers, inputs: step(carry, first(buffers), first(inputs))[1]
-    outputs, output_structure = jax.tree.flatten(jax.eval_shape(one_step, carry, buffers, inputs))
-    over = _written_over(outputs, leaves)
-    written = [leaves[place] for place in over if place is not None]
-    read = {place: leaf for place, leaf in enumerate(leaves) if place not in over}
-    slot = {place: number for number, place in enumerate(place for place in over if place is not None)}
 
-    def body(state: tuple[Any, list[Array]], at_t: tuple[Any, dict[int, Array], Any]) -> tuple[Any, list[Array]]:
+    def first_step(carry: Any, buffers: Any, inputs: Any) -> list[Array]:
+        buffer_t, input_t = jax.tree.map(lambda leaf: leaf[0], (buffers, inputs))
+        return stored.arrays(step(carry, buffer_t, input_t)[1], buffer_t)
+
+    arrays = jax.eval_shape(first_step, carry, buffers, inputs)
+    over = _written_over(arrays, {n: leaf for n, leaf in enumerate(leaves) if n not in stored.places})
+    read = {n: leaf for n, leaf in enumerate(leaves) if n not in over}
+
+    def body(state: tuple[Any, dict[int, Array]], at_t: tuple[Any, dict[int, Array], Any]) -> tuple[Any, list[Array]]:
         carry, written = state
-        t, read_t, inputs_t = at_t
-        written_t = {place: jax.lax.dynamic_index_in_dim(written[slot[place]], t, keepdims=False) for place in slot}
-        # A fusion that reads a buffer after another has written it would have XLA copy the whole of it, at every step.
-        written_t = jax.lax.optimization_barrier(written_t)
-        buffer_t = structure.unflatten([{**read_t, **written_t}[place] for place in range(len(leaves))])
-        carry, outputs_t = step(carry, buffer_t, inputs_t)
-        outputs_t = list(zip(over, jax.tree.leaves(outputs_t), strict=True))
-        written = [
-            jax.lax.dynamic_update_index_in_dim(written[slot[place]], output, t, 0)
-            for place, output in outputs_t
-            if place is not None
-        ]
-        return (carry, written), [output for place, output in outputs_t if place is None]
+        t, read_t, input_t = at_t
+        index = partial(jax.lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
+        # Whatever reads a buffer must have read it before it is written: else XLA copies the whole, at every step.
+        written_t = jax.lax.optimization_barrier({n: index(buffer, t) for n, buffer in written.items()})
+        buffer_t = structure.unflatten([{**read_t, **written_t}[n] for n in range(len(leaves))])
+        carry, outputs_t = step(carry, buffer_t, input_t)
+        placed = list(zip(over, stored.arrays(outputs_t, buffer_t), strict=True))
+        update = partial(jax.lax.dynamic_update_index_in_dim, axis=0, allow_negative_indices=False)
+        written = {n: update(written[n], array, t) for n, array in placed if n is not None}
+        return (carry, written), [array for n, array in placed if n is None]
 
     times = jnp.arange(jax.tree.leaves((buffers, inputs))[0].shape[0])
-    (carry, written), stacked = jax.lax.scan(
-        body, (carry, written), (times, read, inputs), reverse=reverse, unroll=unroll
-    )
+    state = carry, {n: leaves[n] for n in over if n is not None}
+    (carry, written), stacked = jax.lax.scan(body, state, (times, read, inputs), reverse=reverse, unroll=unroll)
     rest = iter(stacked)
-    return carry, output_structure.unflatten([next(rest) if place is None else written[slot[place]] for place in over])
+    return carry, stored.outputs([next(rest) if n is None else written[n] for n in over], buffers)
 
 
-def _written_over(outputs: list[Any], leaves: list[Any]) -> list[int | None]:
-    """Return for each output of a step the place of the leaf ``[T, ...]`` it is written over, each taken once."""
-    free = dict(enumerate(leaves))
+def _written_over(arrays: list[Any], free: dict[int, Any]) -> list[int | None]:
+    """Return for each array of a step the number of the free leaf ``[T, ...]`` it is written over, each taken once."""
     over = []
-    for output in outputs:
-        fits = (place for place, leaf in free.items() if (leaf.shape[1:], leaf.dtype) == (output.shape, output.dtype))
-        place = next(fits, None)
-        if place is not None:
-            del free[place]
-        over.append(place)
+    for array in arrays:
+        fits = (n for n, leaf in free.items() if (leaf.shape[1:], leaf.dtype) == (array.shape, array.dtype))
+        over.append(next(fits, None))
+        free = {n: leaf for n, leaf in free.items() if n != over[-1]}
     return over
+
+
+class _Stored:
+    """What of a step's outputs is stored: an array that is there twice once, one of the step's buffers not at all."""
+
+    def arrays(self, outputs_t: Any, buffer_t: Any) -> list[Array]:
+        """Return the leaves of one step's outputs that are new, each once."""
+        given, leaves = jax.tree.leaves(buffer_t), jax.tree.leaves(outputs_t)
+        place = {id(leaf): number for number, leaf in reversed(list(enumerate([*given, *leaves])))}
+        self.structure = jax.tree.structure(outputs_t)
+        self.places = [place[id(leaf)] for leaf in leaves]
+        self.new = sorted({number for number in self.places if number >= len(given)})
+        return [leaves[number - len(given)] for number in self.new]
+
+    def outputs(self, arrays: list[Array], buffers: Any) -> Any:
+        """Return the outputs of all steps, from the arrays stored."""
+        known = dict(enumerate(jax.tree.leaves(buffers))) | dict(zip(self.new, arrays, strict=True))
+        return self.structure.unflatten([known[place] for place in self.places])
 
 
 def forward_loop(
@@ -132,10 +152,10 @@ def reverse_loop(
         dbefore, dz, da = adjoint.backward(transposed, saved_t, zero_unless(valid, dcarry), zero_unless(valid, dy))
         if valid is not None:  # a step that was not taken held the carry, and so holds its cotangent
             dbefore = jax.tree.map(jnp.add, dbefore, zero_unless(~valid, dcarry))
-        return hand_over(restart, dbefore, dinit), (dz, None if da is dz else da)
+        return hand_over(restart, dbefore, dinit), (dz, da)
 
     dinit = None if steps.restart is None else jax.tree.map(jnp.zeros_like, dfinal)
     cotangents = hand_over(steps.restart_last, dfinal, dinit)
     inputs = dys, steps._replace(restart_last=None)
     (dcarry, dinit), (dzs, das) = scan(step, cotangents, saved, inputs, reverse=not reverse, unroll=unroll)
-    return dzs, dzs if das is None else das, dcarry, dinit
+    return dzs, das, dcarry, dinit

@@ -66,10 +66,10 @@ def split_cell(
     def forward(params: Params, carry: Carry, z: Any) -> tuple[Carry, Any, Any, Any]:
         a = recur(params, carry)
         after, y = update(carry, z, a)
-        return after, y, carry, (carry, z, a)
+        return after, y, carry, (z, a, carry)
 
     def backward(params: Params, saved: Any, dcarry: Carry, dy: Any) -> tuple[Carry, Any, Any]:
-        before, z, a = saved
+        z, a, before = saved
         _, update_transpose = jax.vjp(update, before, z, a)
         dbefore, dz, da = update_transpose((dcarry, dy))
         _, recur_transpose = jax.vjp(lambda carry: recur(params, carry), before)

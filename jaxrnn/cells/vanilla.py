@@ -31,17 +31,27 @@ class VanillaParams(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """A function φ and its derivative, ``slope(a, h) = φ'(a)`` with h = φ(a) at hand."""
+    """A function φ and its derivative.
+
+    function: ``φ(a) -> h``.
+    keep: ``(a, h) -> kept``, what the derivative is computed from; h where that will do, which is there anyway.
+    slope: ``(kept) -> φ'(a)``.
+    """
 
     function: Callable[[Array], Array]
-    slope: Callable[[Array, Array], Array]
+    keep: Callable[[Array, Array], Array]
+    slope: Callable[[Array], Array]
+
+
+def _of_output(function: Callable[[Array], Array], slope: Callable[[Array], Array]) -> Activation:
+    return Activation(function, lambda a, h: h, slope)
 
 
 ACTIVATIONS = {
-    "tanh": Activation(jnp.tanh, lambda a, h: 1 - h * h),
-    "relu": Activation(jax.nn.relu, lambda a, h: (a > 0).astype(a.dtype)),
-    "sigmoid": Activation(jax.nn.sigmoid, lambda a, h: h * (1 - h)),
-    "identity": Activation(lambda a: a, lambda a, h: jnp.ones_like(a)),
+    "tanh": _of_output(jnp.tanh, lambda h: 1 - h * h),
+    "relu": _of_output(jax.nn.relu, lambda h: (h > 0).astype(h.dtype)),
+    "sigmoid": _of_output(jax.nn.sigmoid, lambda h: h * (1 - h)),
+    "identity": _of_output(lambda a: a, jnp.ones_like),
 }
 
 
@@ -50,10 +60,11 @@ def resolve_activation(activation: Any) -> Activation:
     if isinstance(activation, str):
         return ACTIVATIONS[checks.choice("activation", activation, tuple(ACTIVATIONS))]
     if isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation)):
-        return Activation(activation[0], lambda a, h: activation[1](a))
+        return Activation(activation[0], lambda a, h: activation[1](a), lambda slope: slope)
     if callable(activation):
         function = cast(Callable[[Array], Array], activation)
-        return Activation(function, lambda a, h: jax.jvp(function, (a,), (jnp.ones_like(a),))[1])
+        # In the forward step, where all that φ reads is at hand.
+        return Activation(function, lambda a, h: jax.jvp(function, (a,), (jnp.ones_like(a),))[1], lambda slope: slope)
     names = ", ".join(map(repr, ACTIVATIONS))
     raise TypeError(f"activation: expected {names}, a pair (φ, φ') or a callable, got {activation!r}")
 
@@ -129,10 +140,10 @@ def vanilla(
     def forward(params: VanillaParams, h_before: Array, z: Array) -> tuple[Array, Array, Array, Array]:
         a = z.astype(h_before.dtype) + recurrent_product(h_before, params.recurrent)
         h = phi.function(a)
-        return h, h.astype(z.dtype), h_before, phi.slope(a, h)
+        return h, h.astype(z.dtype), h_before, phi.keep(a, h)
 
-    def backward(transposed: Array, slope: Array, dh: Array, dy: Array) -> tuple[Array, Array, Array]:
-        da = (dh + dy.astype(dh.dtype)) * slope
+    def backward(transposed: Array, kept: Array, dh: Array, dy: Array) -> tuple[Array, Array, Array]:
+        da = (dh + dy.astype(dh.dtype)) * phi.slope(kept)
         return recurrent_product(da, transposed), da, da
 
     def gradients(

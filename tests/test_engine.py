@@ -1,0 +1,152 @@
+"""How the fast loops are compiled: in place, whatever the batch looks like, and nothing written that nobody reads.
+
+Once a step's buffer has a second reader, XLA copies the whole of it at every step: right, and many times slower.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxrnn
+from jaxrnn.loops import forward_loop, in_place_scan, stacked_scan
+from jaxrnn.steps import Steps
+from tests.registry import BY_NAME, assert_trees_close, noisy_params
+
+T, B, D, H = 37, 6, 5, 8  # no other axis has T elements
+FLAGS = jnp.arange(T * B).reshape(T, B) % 3 == 0
+
+
+def computations(text: str) -> dict[str, str]:
+    """Return the computations of a compiled program by name."""
+    parts = re.findall(r"^(?:ENTRY )?%?([\w.\-]+) \(.*?\{\n(.*?)^\}", text, flags=re.M | re.S)
+    return dict(parts)
+
+
+def in_loops(text: str) -> Iterator[str]:
+    """Yield the instructions of all loop bodies, and of all that they call."""
+    by_name = computations(text)
+    todo, seen = re.findall(r"body=%?([\w.\-]+)", text), set()
+    while todo:
+        if (name := todo.pop()) not in seen:
+            seen.add(name)
+            yield from by_name[name].splitlines()
+            todo += re.findall(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)", by_name[name])
+
+
+def copies_of_all_steps(text: str) -> list[str]:
+    """Return the instructions in loops that copy an array with all T steps."""
+    whole = re.compile(rf"= \(?\w+\[(?:\d+,)*{T}(?:,\d+)*\]\S* copy(?:-start)?\(")
+    assert any("dynamic-update-slice" in line for line in in_loops(text))  # so there are loops, and they write
+    return [line for line in in_loops(text) if whole.search(line)]
+
+
+def compiled(function: Any, *arguments: Any) -> str:
+    return jax.jit(function).lower(*arguments).compile().as_text()
+
+
+def loss_of(cell: jaxrnn.Cell, **options: Any) -> Any:
+    def loss(params, xs):
+        final, ys = jaxrnn.unroll(cell, params, xs, **options)
+        return (ys**2).mean() + sum(leaf.mean() for leaf in jax.tree.leaves(final))
+
+    return loss
+
+
+def over_examples(loss: Any) -> Any:
+    return lambda params, xs: jax.vmap(loss, (None, 1))(params, xs).mean()
+
+
+def over_groups(loss: Any) -> Any:
+    """Two mapped axes, the second of which is the last before the features."""
+    return lambda params, xs: jax.vmap(jax.vmap(loss, (None, 1)), (None, 2))(params, xs).mean()
+
+
+BATCHES = {
+    "one batch axis": ((B,), lambda loss: loss),
+    "two batch axes": ((2, 3), lambda loss: loss),
+    "a batch of one": ((1,), lambda loss: loss),
+    "no batch": ((), lambda loss: loss),
+    "vmap over examples": ((B,), over_examples),
+    "vmap over batches": ((2, 3), over_examples),
+    "two vmaps": ((2, 3), over_groups),
+}
+
+
+@pytest.mark.parametrize("around", BATCHES)
+@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "gru-before", "user-lstm"])
+def test_no_loop_copies_its_buffers(name, around, optimized):
+    batch, wrap = BATCHES[around]
+    cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
+    loss = wrap(loss_of(cell, reverse=True))
+    text = compiled(jax.grad(loss, argnums=(0, 1)), cell.init(jax.random.key(0)), jnp.ones((T, *batch, D)))
+    assert copies_of_all_steps(text) == []
+
+
+@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "gru-before"])
+def test_masks_and_resets_copy_nothing(name, optimized):
+    cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
+    loss = loss_of(cell, lengths=jnp.arange(B) + 3, mask=~FLAGS, resets=FLAGS)
+    text = compiled(jax.grad(loss, argnums=(0, 1)), cell.init(jax.random.key(0)), jnp.ones((T, B, D)))
+    assert copies_of_all_steps(text) == []
+
+
+def test_the_inspection_sees_a_copy(optimized):
+    """A buffer that is read once more after it was written."""
+
+    def twice(buffer):
+        def body(t, buffer):
+            row = buffer[t]
+            written = buffer.at[t].set(2 * row)
+            return written.at[(t + 1) % T].add(buffer[t])
+
+        return jax.lax.fori_loop(0, T, body, buffer)
+
+    assert copies_of_all_steps(compiled(twice, jnp.ones((T, B)))) != []
+
+
+@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "user-lstm"])
+def test_in_place_equals_stacked(name, key, float64):
+    """The same loop, over arrays of its own and over those it has read."""
+    cell = BY_NAME[name].cell(jnp.float64)
+    params = noisy_params(cell, key)
+    zs = cell.inputs(params, jax.random.normal(key, (T, B, 2)))
+    carry = cell.initial_carry(params, (B,))
+
+    def run(scan):
+        steps = Steps(valid=FLAGS, restart=~FLAGS)
+        return forward_loop(cell.adjoint, params, zs, carry, carry, steps, reverse=True, unroll=2, scan=scan)
+
+    assert_trees_close(jax.jit(lambda: run(in_place_scan))(), jax.jit(lambda: run(stacked_scan))())
+
+
+def arrays_of_all_steps(text: str) -> int:
+    """Return how many arrays with T steps the loops of a program hand from step to step."""
+    loops = re.findall(r"= \(([^)]*)\) while\(", text)
+    return max(len(re.findall(rf"\w+\[{T},", arrays)) for arrays in loops)
+
+
+@pytest.mark.parametrize(("name", "most"), [("vanilla-tanh", 2), ("lstm", 2), ("gru-after", 2), ("gru-before", 2)])
+def test_without_a_gradient_a_loop_reads_zs_and_writes_ys(name, most, optimized):
+    cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
+    params, xs = cell.init(jax.random.key(0)), jnp.ones((T, B, D))
+    forward = compiled(lambda params, xs: jaxrnn.unroll(cell, params, xs), params, xs)
+    assert arrays_of_all_steps(forward) <= most
+    backward = compiled(jax.grad(loss_of(cell)), params, xs)
+    assert arrays_of_all_steps(backward) > most  # so the measure can tell
+
+
+@pytest.mark.parametrize("argument", ["lengths", "mask", "resets"])
+def test_masks_cost_nothing_where_there_are_none(argument):
+    """Without them no select is in the program; with any of them there is."""
+    cell = jaxrnn.lstm(D, H)
+    params, xs = cell.init(jax.random.key(0)), jnp.ones((T, B, D))
+    given = {"lengths": jnp.arange(B), "mask": FLAGS, "resets": FLAGS}[argument]
+    plain, masked = (
+        str(jax.make_jaxpr(jax.grad(loss_of(cell, **options)))(params, xs)) for options in ({}, {argument: given})
+    )
+    assert "select_n" not in plain
+    assert "select_n" in masked
