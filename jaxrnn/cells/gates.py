@@ -25,16 +25,15 @@ class Gates(NamedTuple):
     def __call__(self, a: Array) -> Array:
         """Return the gates s of pre-activations ``a [*B, columns]``; those of low precision are rounded once."""
         wide = a.astype(jnp.float32) if jnp.finfo(a.dtype).bits < 32 else a
-        k = self._row(1 - 0.5 * self.sigmoid, wide)
-        return (k * jnp.tanh(k * wide) + (1 - k)).astype(a.dtype)
+        k, offset = self._row(1 - 0.5 * self.sigmoid, wide), self._row(0.5 * self.sigmoid, wide)
+        return (jnp.tanh(wide * k) * k + offset).astype(a.dtype)
 
     def slope(self, s: Array) -> Array:
         """Return s' at the gates ``s [*B, columns]``."""
-        sigmoid = self._row(self.sigmoid, s)
-        return sigmoid * s + (1 - sigmoid) - s * s
+        return self._row(self.sigmoid, s) * s + self._row(1 - self.sigmoid, s) - s * s
 
     def _row(self, values: np.ndarray, like: Array) -> Array:
-        return jnp.asarray(values, like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
+        return jnp.asarray(values.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,)))
 
 
 def gates(kinds: str, hidden_size: int) -> Gates:

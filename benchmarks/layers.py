@@ -1,0 +1,80 @@
+"""What do a stack, both directions, lengths, resets and dropout cost, beside torch and a naive scan?
+
+A stack of two layers; one layer in both directions; lengths drawn from 1 to T, so that half the steps are
+padding (torch packs them, which is timed too); resets at one step in twenty (torch has none); and a stack
+with dropout between its layers, which draws other noise in every library and so cannot be compared: without
+its dropout it is the first stack.
+"""
+
+import dataclasses
+from typing import Literal
+
+from benchmarks import networks, races, tables
+from benchmarks.contenders import CONTENDERS, installed
+from benchmarks.errors import NotApplicableError
+from benchmarks.problems import Shape
+from benchmarks.races import Entrant
+from benchmarks.rows import Record, Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(races.Budget):
+    """What to race."""
+
+    cases: tuple[Literal["stack", "bidirectional", "lengths", "resets", "dropout"], ...] = (
+        "stack",
+        "bidirectional",
+        "lengths",
+        "resets",
+        "dropout",
+    )
+    """Which kinds of network."""
+    cells: tuple[Literal["vanilla", "lstm", "gru"], ...] = ("lstm", "gru")
+    """Cells."""
+    modes: tuple[Literal["forward", "forward+backward"], ...] = ("forward", "forward+backward")
+    """Forward alone, or with the gradients."""
+    shapes: tuple[str, ...] = ("100x32x256x256",)
+    """Steps, batch, input and hidden features: TxBxDxH."""
+    contenders: tuple[Literal["jaxrnn-1", "torch", "naive"], ...] = ("jaxrnn-1", "torch", "naive")
+    """Who takes part; jaxrnn-1 is jaxrnn on one device."""
+
+
+def run(config: Config, record: Record) -> None:
+    """Race every case, cell and shape in every mode."""
+    shapes = list(map(Shape.parse, config.shapes))
+    names = installed(config.contenders, record.say)
+    for mode in config.modes:
+        for kind in config.cells:
+            for shape in shapes:
+                for name in config.cases:
+                    entrants = enter(names, networks.draw(name, kind, shape), mode)
+                    errors = [None] * len(entrants) if name == "dropout" else None
+                    record.add(races.race("layers", kind, shape, mode, entrants, config, errors=errors))
+
+
+def enter(names: list[str], case: networks.Case, mode: str) -> list[Entrant]:
+    """Return who of ``names`` has such a network, jaxrnn first."""
+    entrants = []
+    for name in dict.fromkeys(["jaxrnn-1", *names]):
+        try:
+            program = networks.PROGRAMS[name](case, mode)
+        except NotApplicableError:
+            continue
+        distribution = CONTENDERS[name].distribution
+        entrants.append(Entrant(name, program, settings={"case": case.name}, distribution=distribution))
+    return entrants
+
+
+def to_tables(rows: list[Row]) -> list[tables.Table]:
+    """Return one table per mode."""
+    made = []
+    for mode in dict.fromkeys(row.mode for row in rows):
+        heads, lines = tables.pivot(
+            [row for row in rows if row.mode == mode],
+            lambda row: f"{row.settings['case']}, {row.cell} {tables.shape_of(row)}",
+            lambda row: tables.label(row.peer),
+            tables.time_and_ratio,
+        )
+        title = f"{mode}: milliseconds (ratio to jaxrnn; above 1, jaxrnn is faster)"
+        made.append(tables.Table(title, ["network, cell T×B×D×H", *heads], lines, (tables.machine(rows[0]),)))
+    return made

@@ -1,0 +1,58 @@
+"""What do more devices bring? jaxrnn with its batch spread over 1, 2, … all devices.
+
+A ratio here is the time over that of one device, so below 1 is faster. Counts that do not divide the batch
+are left out.
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+
+from benchmarks import floor, races, tables
+from benchmarks.contenders import jaxrnn_unroll
+from benchmarks.problems import Shape, draw
+from benchmarks.races import Entrant
+from benchmarks.rows import Record, Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(races.Budget):
+    """What to spread."""
+
+    cells: tuple[Literal["vanilla", "lstm", "gru"], ...] = ("vanilla", "lstm", "gru")
+    """Cells."""
+    modes: tuple[Literal["forward", "forward+backward"], ...] = ("forward", "forward+backward")
+    """Forward alone, or with the gradients."""
+    shapes: tuple[str, ...] = ("100x32x128x128", "100x32x256x256", "50x64x512x512", "784x32x1x128")
+    """Steps, batch, input and hidden features: TxBxDxH."""
+
+
+def run(config: Config, record: Record) -> None:
+    """Race every count of devices against one."""
+    peak = floor.peak("float32")
+    for mode in config.modes:
+        for kind in config.cells:
+            for shape in map(Shape.parse, config.shapes):
+                problem = draw(kind, shape)
+                entrants = [
+                    Entrant("jaxrnn", jaxrnn_unroll.program(problem, mode, devices=count), settings={"devices": count})
+                    for count in range(1, jax.local_device_count() + 1)
+                    if shape.B % count == 0
+                ]
+                record.add(races.race("parallelism", kind, shape, mode, entrants, config, peak=peak))
+
+
+def to_tables(rows: list[Row]) -> list[tables.Table]:
+    """Return one table per mode."""
+    made = []
+    for mode in dict.fromkeys(row.mode for row in rows):
+        heads, lines = tables.pivot(
+            [row for row in rows if row.mode == mode],
+            lambda row: f"{row.cell} {tables.shape_of(row)}",
+            lambda row: f"{row.settings['devices']} devices" if row.settings["devices"] > 1 else "1 device",
+            lambda row: f"{tables.short(row.milliseconds)} ({row.ratio:.2f})",
+        )
+        title = f"{mode}: milliseconds (over those of one device)"
+        made.append(tables.Table(title, ["cell T×B×D×H", *heads], lines, (tables.machine(rows[0]),)))
+    return made

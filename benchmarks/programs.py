@@ -1,0 +1,75 @@
+"""A contender made ready: compiled, its arguments in place, one call away from its results."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from benchmarks.problems import host, loss
+
+
+class Program(NamedTuple):
+    """One contender's program.
+
+    call: runs it once, to the end, and returns what it returns.
+    read: what it returned, in jaxrnn's layout and NumPy.
+    compile_seconds: of lowering and compiling; None where nothing is compiled.
+    temporary_bytes: the compiled program's own memory, per device; None where it is unknown.
+    """
+
+    call: Callable[[], Any]
+    read: Callable[[Any], Any] = host
+    compile_seconds: float | None = None
+    temporary_bytes: int | None = None
+
+
+class Network(NamedTuple):
+    """A network in JAX, as any library may write it.
+
+    params: in the library's own layout.
+    apply: ``(params, xs, *extras) -> ys``.
+    restore: a tree like ``params`` (its gradients) in jaxrnn's layout.
+    batch_major: xs and ys are ``[B, T, ...]``.
+    """
+
+    params: Any
+    apply: Callable[..., Any]
+    restore: Callable[[Any], Any] = lambda gradients: gradients
+    batch_major: bool = False
+
+
+def compiled(function: Callable[..., Any], *args: Any, read: Callable[[Any], Any] = host) -> Program:
+    """Return the program of a JAX function with arrays that are in place."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*args).compile()
+    seconds = time.perf_counter() - start
+    memory = program.memory_analysis()
+    return Program(
+        lambda: jax.block_until_ready(program(*args)), read, seconds, getattr(memory, "temp_size_in_bytes", None)
+    )
+
+
+def on_one_device(network: Network, xs: jax.Array, mode: str, *extras: Any) -> Program:
+    """Return the program of a network on the first device: ys, or the loss mean(y²) and its gradients."""
+    params, xs, extras = jax.device_put((network.params, _turn(network, xs), extras), jax.devices()[0])
+    if mode == "forward":
+        return compiled(network.apply, params, xs, *extras, read=lambda ys: _turn(network, host(ys)))
+
+    def objective(params: Any, xs: jax.Array, *extras: Any) -> jax.Array:
+        return loss(network.apply(params, xs, *extras))
+
+    return compiled(jax.value_and_grad(objective), params, xs, *extras, read=_restored(network.restore))
+
+
+def _turn(network: Network, array: Any) -> Any:
+    return array.swapaxes(0, 1) if network.batch_major else array
+
+
+def _restored(restore: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def read(results: tuple[Any, Any]) -> tuple[np.ndarray, Any]:
+        value, gradients = results
+        return host(value), host(restore(gradients))
+
+    return read

@@ -1,0 +1,113 @@
+"""One measurement, and the file of JSON lines that measurements are kept in."""
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from typing import Any, TextIO
+
+import jax
+
+from benchmarks.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One contender in one race.
+
+    question, cell, variant, shape, dtype, mode: what was raced; shape is T, B, D, H.
+    peer: who ran.
+    milliseconds, spread, rounds: median and interquartile range of one call, over that many rounds.
+    ratio: the peer's median over jaxrnn's: above 1, jaxrnn is faster.
+    floor_milliseconds: the products alone, at this machine's own peak.
+    temporary_bytes: of the compiled program, per device; None outside JAX.
+    compile_seconds: lowering and compiling; None where nothing is compiled.
+    error: the largest difference from jaxrnn's results, relative to the largest value; None if not compared.
+    settings: what else the question varies.
+    versions: jax, Python, platform, CPUs, device, and the peer's library.
+    """
+
+    question: str
+    cell: str
+    variant: str
+    shape: tuple[int, ...]
+    dtype: str
+    mode: str
+    peer: str
+    milliseconds: float
+    spread: float
+    ratio: float
+    floor_milliseconds: float | None
+    temporary_bytes: int | None
+    compile_seconds: float | None
+    error: float | None
+    rounds: int
+    settings: dict[str, Any]
+    versions: dict[str, Any]
+
+    @property
+    def what_else(self) -> str:
+        """The variant and the settings in words, in brackets; "" for none."""
+        words = [self.variant] * bool(self.variant) + [f"{name} {value}" for name, value in self.settings.items()]
+        return f" ({', '.join(words)})" if words else ""
+
+
+@functools.cache
+def versions(distribution: str) -> dict[str, Any]:
+    """Return what a time depends on besides the program."""
+    return {
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        distribution: importlib.metadata.version(distribution),
+    }
+
+
+class Record:
+    """The rows of a run, each written as a line of JSON the moment it is known, and a line to say it."""
+
+    def __init__(self, path: pathlib.Path | None = None):
+        self.rows: list[Row] = []
+        self._file: TextIO | None = None if path is None else path.open("w", encoding="utf-8")
+
+    def add(self, rows: list[Row]) -> None:
+        """Keep and write the rows of one race; say how it went."""
+        for row in rows:
+            self.rows.append(row)
+            if self._file is not None:
+                print(json.dumps(dataclasses.asdict(row)), file=self._file, flush=True)
+        first = rows[0]
+        shape = "×".join(map(str, first.shape))
+        times = ", ".join(f"{row.peer}{row.what_else} {row.milliseconds:.4g} ms" for row in rows)
+        self.say(f"{first.cell} {shape} {first.dtype} {first.mode}: {times}")
+
+    def say(self, line: str) -> None:
+        """Print a line at once."""
+        print(line, flush=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def read(path: pathlib.Path) -> list[Row]:
+    """Return the rows of a file that `Record` wrote.
+
+    Raises:
+        InputError: a line that is no row; the message names it.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = Row(**json.loads(line))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}, line {number}: no row of measurements ({error})") from error
+        rows.append(dataclasses.replace(row, shape=tuple(row.shape)))
+    return rows

@@ -1,0 +1,157 @@
+"""The command line: the list, a run in a process of its own, and every question once, at tiny sizes."""
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import benchmarks.__main__ as command_line
+from benchmarks import peers
+from benchmarks.contenders import CONTENDERS
+from benchmarks.rows import Record, Row, read
+
+ROOT = pathlib.Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+QUESTIONS = ["gpu", "layers", "parallelism", "peers", "scaling", "streaming"]
+
+
+@pytest.fixture
+def main(monkeypatch):
+    """Return the command line, without its start of JAX, which has started here."""
+    monkeypatch.setattr(command_line, "start_jax", lambda devices: None)
+    return command_line.main
+
+
+def test_the_list_starts_no_jax():
+    code = "import sys, benchmarks.__main__ as m; m.main([]); assert 'jax' not in sys.modules, 'jax was imported'"
+    listed = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+    lines = [line.split() for line in listed.stdout.splitlines()]
+    assert [line[0] for line in lines[2 : 2 + len(QUESTIONS)]] == QUESTIONS
+    assert ["peers", "How", "fast", "is", "jaxrnn", "beside", "torch,"] in [line[:7] for line in lines]
+
+
+def test_a_run_writes_rows_with_all_fields_and_a_picture(tmp_path):
+    races = ["--shapes", "4x2x3x5", "--cells", "gru", "--contenders", "jaxrnn", "jaxrnn-1", "naive", "--rounds", "2"]
+    files = ["--json", "rows.jsonl", "--plot", "ratios.png", "--markdown"]
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "peers", *races, *files, "--devices", "2"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [(row["mode"], row["peer"]) for row in rows] == [
+        (mode, peer) for mode in ("forward", "forward+backward") for peer in ("jaxrnn", "jaxrnn-1", "naive")
+    ]
+    for row in rows:
+        assert set(row) == {field.name for field in dataclasses.fields(Row)}
+        assert (row["question"], row["cell"], row["shape"], row["dtype"]) == ("peers", "gru", [4, 2, 3, 5], "float32")
+        assert row["ratio"] == pytest.approx(
+            row["milliseconds"] / rows[0 if row["mode"] == "forward" else 3]["milliseconds"]
+        )
+        assert row["rounds"] in (1, 2)
+        assert row["temporary_bytes"] > 0
+        assert row["compile_seconds"] > 0
+        assert {"jax", "python", "platform", "cpus"} < set(row["versions"])
+        assert row["versions"]["devices"] == 2
+    assert "| gru 4×2×3×5 |" in run.stdout
+    assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+SIZES = ["--hidden", "16", "--batches", "4", "--steps", "8", "--warmup", "0"]
+SMALL = {
+    "gpu": [*SIZES, "--cells", "vanilla", "--dtypes", "bfloat16", "--modes", "forward", "--unroll", "2"],
+    "layers": ["--cells", "gru", "--modes", "forward+backward", "--shapes", "4x3x2x5", "--rounds", "1"],
+    "parallelism": ["--cells", "vanilla", "--modes", "forward", "--shapes", "4x2x3x5", "--rounds", "1"],
+    "scaling": ["--steps", "4", "--hidden", "5", "--depths", "2", "--rounds", "1", "--contenders", "naive"],
+    "streaming": ["--cells", "lstm", "--hidden", "5", "--batches", "2", "--steps", "3", "--rounds", "1"],
+}
+
+
+@pytest.mark.parametrize("question", SMALL)
+def test_a_question_is_answered_by_a_table(question, main, tmp_path, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("flax")
+    assert main([question, *SMALL[question], "--warmup", "0", "--json", str(tmp_path / "rows.jsonl")]) == 0
+    captured = capsys.readouterr()
+    assert "failed" not in captured.out
+    rows = read(tmp_path / "rows.jsonl")
+    assert {row.question for row in rows} == {question}
+    for table in importlib.import_module(f"benchmarks.{question}").to_tables(rows):
+        assert table.title.split()[0] in captured.out
+        assert all(len(line) == len(table.heads) for line in table.lines)
+    assert main([question, "--read", str(tmp_path / "rows.jsonl"), "--markdown"]) == 0
+    assert capsys.readouterr().out.count("| --- |") >= 1
+
+
+def test_who_is_not_installed_is_skipped_by_name(main, monkeypatch, capsys):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "haiku" else found(name))
+    arguments = ["--shapes", "2x1x2x3", "--cells", "vanilla", "--modes", "forward", "--rounds", "1"]
+    assert main(["peers", *arguments, "--contenders", "jaxrnn-1", "haiku"]) == 0
+    out = capsys.readouterr().out
+    assert "haiku: dm-haiku is not installed, skipped" in out
+    assert "Haiku" not in out
+
+
+def test_on_a_gpu_who_fails_is_named_and_the_others_go_on(main, monkeypatch, capsys):
+    broken = CONTENDERS["naive"]._replace(options={"no_such_option": 1})
+    monkeypatch.setitem(CONTENDERS, "naive", broken)
+    arguments = ["--cells", "vanilla", "--dtypes", "float32", "--modes", "forward"]
+    assert main(["gpu", *SIZES, *arguments, "--contenders", "naive", "jaxrnn-1"]) == 0
+    out = capsys.readouterr().out
+    assert "naive: failed, TypeError: program() got an unexpected keyword argument 'no_such_option'" in out
+    assert "vanilla H=16 B=4 T=8 float32 forward" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["speed"], "no question 'speed'"),
+        (["peers", "--rounds", "0"], "--rounds, --seconds, --warmup: expected at least 1"),
+        (["peers", "--shapes", "4x4"], "shape: expected four sizes TxBxDxH, such as 100x32x128x128, got '4x4'"),
+        (["peers", "--read", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["layers", "--plot", "layers.png"], "--plot: layers has no plot"),
+        (["peers", "--cells", "rnn"], "--cells"),
+    ],
+)
+def test_bad_input_is_an_error_in_words(arguments, message, main, capsys):
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    assert message in "".join(capsys.readouterr())
+
+
+def test_the_best_of_the_other_jax_libraries_counts_shape_by_shape_and_no_ratio_above_three():
+    def row(peer, shape, ratio):
+        return Row(
+            "peers", "lstm", "", shape, "float32", "forward", peer, 1.0, 0.1, ratio, None, None, None, None, 1, {}, {}
+        )
+
+    short, long = (2, 1, 1, 1), (8, 1, 1, 1)
+    rows = [row("torch", short, 12.0), row("torch", long, 0.75), row("flax", short, 2.0), row("haiku", short, 4.0)]
+    rows += [row("keras", long, 0.5), row("naive", long, 0.1)]
+    assert peers.summary(rows) == [
+        "lstm, geometric means over the shapes, ratios capped at 3: 1.50× to torch, "
+        "1.00× to the fastest other JAX library per shape, 0.10× to the naive scan."
+    ]
+
+
+def test_lines_of_json_that_are_no_rows_are_named(tmp_path, main, capsys):
+    path = tmp_path / "rows.jsonl"
+    record = Record(path)
+    record.close()
+    path.write_text('{"question": "peers"}\n')
+    assert main(["peers", "--read", str(path)]) == 2
+    assert "rows.jsonl, line 1: no row of measurements" in capsys.readouterr().err
