@@ -68,6 +68,7 @@ def unroll_by_adjoint(adjoint: Adjoint, params: Params, run: Run, reverse: bool,
     return _map_rows(partial(_unflatten, run.batch), (ONE, EVERY), (final, ys)) if regular else (final, ys)
 
 
+STEPS_OF_ONE_ROW = 4  # in an iteration: a step of one row is as short as what the loop itself takes
 EVERY, ONE = 1, 0  # the axis of the rows, which is what all batch axes become, in arrays of every step and of one
 STEPS = Steps._make((EVERY, EVERY, ONE))
 FORWARD = EVERY, ONE, ONE, STEPS  # zs, carry, init, steps
@@ -116,18 +117,20 @@ def _plain_loops(adjoint: Adjoint, reverse: bool, unroll: int) -> tuple[Callable
 
 def _fast_loops(adjoint: Adjoint, reverse: bool, unroll: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the same loops for steps that are functions of their arguments alone, over one axis of rows."""
-    forward_by = partial(forward_loop, adjoint, reverse=reverse, unroll=unroll)
-    backward_by = partial(reverse_loop, adjoint, reverse=reverse, unroll=unroll)
-    in_place = _folding(forward_by, in_place_scan, FORWARD, FORWARD_RESULTS)
-    forward = jax.custom_vjp(_folding(forward_by, stacked_scan, FORWARD, FORWARD_RESULTS))
+    forward_by = partial(forward_loop, adjoint, reverse=reverse)
+    backward_by = partial(reverse_loop, adjoint, reverse=reverse)
+    in_place = _folding(forward_by, in_place_scan, unroll, FORWARD, FORWARD_RESULTS)
+    forward = jax.custom_vjp(_folding(forward_by, stacked_scan, unroll, FORWARD, FORWARD_RESULTS))
     forward.defvjp(
         lambda *arrays: (in_place(*jax.lax.stop_gradient(arrays)), None),
         lambda _, cotangents: (None,) * (1 + len(FORWARD)),  # `link` has them
     )
-    return forward, _folding(backward_by, in_place_scan, BACKWARD, BACKWARD_RESULTS)
+    return forward, _folding(backward_by, in_place_scan, unroll, BACKWARD, BACKWARD_RESULTS)
 
 
-def _folding(loop: Callable[..., Any], scan: Callable[..., Any], axes: tuple, result_axes: tuple) -> Callable[..., Any]:
+def _folding(
+    loop: Callable[..., Any], scan: Callable[..., Any], unroll: int, axes: tuple, result_axes: tuple
+) -> Callable[..., Any]:
     """Return ``loop(weights, *arrays)`` by ``scan``, of which `vmap` makes one loop over more rows.
 
     An array that is not mapped is repeated. Where the weights are mapped, an ensemble, rows have
@@ -136,7 +139,9 @@ def _folding(loop: Callable[..., Any], scan: Callable[..., Any], axes: tuple, re
 
     def run(weights: Any, *arrays: Any) -> Any:
         rows = jax.tree.leaves(_map_rows(lambda axis, x: x.shape[axis], axes, arrays))[0]
-        return loop(weights, *arrays, scan=scan if rows > 1 else stacked_scan)
+        if rows > 1:
+            return loop(weights, *arrays, scan=scan, unroll=unroll)
+        return loop(weights, *arrays, scan=stacked_scan, unroll=max(unroll, STEPS_OF_ONE_ROW))
 
     folded = jax.custom_batching.custom_vmap(run)
 
@@ -151,7 +156,9 @@ def _folding(loop: Callable[..., Any], scan: Callable[..., Any], axes: tuple, re
 
         if any(jax.tree.leaves(mapped[0])):
             in_axes = jax.tree.map(lambda is_mapped: 0 if is_mapped else None, tuple(mapped))
-            results = jax.vmap(partial(loop, scan=stacked_scan), in_axes, axis_size=size)(weights, *arrays)
+            results = jax.vmap(partial(loop, scan=stacked_scan, unroll=unroll), in_axes, axis_size=size)(
+                weights, *arrays
+            )
         else:
             results = folded(weights, *_map_rows(fold, axes, arrays, tuple(mapped[1:])))
             results = _map_rows(unfold, result_axes, results)

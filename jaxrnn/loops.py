@@ -50,22 +50,24 @@ def in_place_scan(
     over = _written_over(arrays, {n: leaf for n, leaf in enumerate(leaves) if n not in stored.places})
     read = {n: leaf for n, leaf in enumerate(leaves) if n not in over}
 
-    def body(state: tuple[Any, dict[int, Array]], at_t: tuple[Any, dict[int, Array], Any]) -> tuple[Any, list[Array]]:
-        carry, written = state
+    index = partial(jax.lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
+    update = partial(jax.lax.dynamic_update_index_in_dim, axis=0, allow_negative_indices=False)
+
+    def body(state: tuple[Any, Any, Any], at_t: tuple[Any, dict[int, Array], Any]) -> tuple[Any, list[Array]]:
+        carry, written, next_t = state
         t, read_t, input_t = at_t
-        index = partial(jax.lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
-        # Whatever reads a buffer must have read it before it is written: else XLA copies the whole, at every step.
-        written_t = jax.lax.optimization_barrier({n: index(buffer, t) for n, buffer in written.items()})
-        buffer_t = structure.unflatten([{**read_t, **written_t}[n] for n in range(len(leaves))])
+        buffer_t = structure.unflatten([{**read_t, **next_t}[n] for n in range(len(leaves))])
         carry, outputs_t = step(carry, buffer_t, input_t)
         placed = list(zip(over, stored.arrays(outputs_t, buffer_t), strict=True))
-        update = partial(jax.lax.dynamic_update_index_in_dim, axis=0, allow_negative_indices=False)
         written = {n: update(written[n], array, t) for n, array in placed if n is not None}
-        return (carry, written), [array for n, array in placed if n is None]
+        next_t = {n: index(buffer, t - 1 if reverse else t + 1) for n, buffer in written.items()}
+        return (carry, written, next_t), [array for n, array in placed if n is None]
 
-    times = jnp.arange(jax.tree.leaves((buffers, inputs))[0].shape[0])
-    state = carry, {n: leaves[n] for n in over if n is not None}
-    (carry, written), stacked = jax.lax.scan(body, state, (times, read, inputs), reverse=reverse, unroll=unroll)
+    length = jax.tree.leaves((buffers, inputs))[0].shape[0]
+    written = {n: leaves[n] for n in over if n is not None}
+    state = carry, written, {n: buffer[-1 if reverse else 0] for n, buffer in written.items()}
+    every_step = jnp.arange(length), read, inputs
+    (carry, written, _), stacked = jax.lax.scan(body, state, every_step, reverse=reverse, unroll=unroll)
     rest = iter(stacked)
     return carry, stored.outputs([next(rest) if n is None else written[n] for n in over], buffers)
 

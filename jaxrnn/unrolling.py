@@ -48,7 +48,7 @@ def unroll(
         gradient: "auto", the fastest that is exact: by the cell's adjoint where it has one; "manual",
             by the adjoint or not at all; "autodiff", plain `lax.scan`, for forward mode, second
             derivatives and everything else that JAX can do.
-        unroll: steps per iteration of the loop, as in `jax.lax.scan`.
+        unroll: steps per iteration of the loop, at least, as in `jax.lax.scan`.
         key: for cells that draw noise; without it they are deterministic.
 
     Returns:

@@ -17,7 +17,8 @@ T, B, D, H = 4, 7, 5, 11  # no weight has as many elements as anything that a lo
 
 ADJOINT = [entry.name for entry in CELLS if entry.cell().adjoint is not None]
 KINDS = ["vanilla-tanh", "lstm", "gru-after", "gru-before", "learned-user-lstm"]
-RECURRENT_PRODUCTS = {"gru-before": 2}  # one for every other cell
+IN_LOOP = {"gru-before": 2}  # products with the carry, one for every other cell
+AFTER_LOOP = {"gru-after": 4, "gru-before": 4, "learned-gru-after": 4}  # W and U, of the gates and of the candidate
 
 
 def sized(entry: Entry, input_size: int, hidden_size: int, dtype: Any = jnp.float32) -> jaxrnn.Cell:
@@ -126,21 +127,20 @@ def contracted(equation: Any) -> int:
 @pytest.mark.parametrize(("name", "around"), CASES)
 def test_every_weight_gradient_is_one_contraction_after_the_loop(name, around):
     jaxpr = gradient_jaxpr(name, "auto", around)
-    recurrent = RECURRENT_PRODUCTS.get(name, 1)
 
     products = [(equation, inside) for equation, inside in walk(jaxpr) if equation.primitive.name == "dot_general"]
     outside = [equation for equation, inside in products if not inside]
     # Forward and back, one product with the carry for each of the cell's: nothing is computed twice.
     assert len(loops(jaxpr)) == 2
-    assert len(products) - len(outside) == 2 * recurrent
+    assert len(products) - len(outside) == 2 * IN_LOOP.get(name, 1)
 
     over_rows = [equation for equation in outside if contracted(equation) == T * B]
     matrices = [leaf for leaf in weights(name) if leaf.ndim == 2]
-    assert len(over_rows) == recurrent + 1
+    assert len(over_rows) == AFTER_LOOP.get(name, 2)
     assert sum(e.outvars[0].aval.size for e in over_rows) == sum(leaf.size for leaf in matrices)
     # x W for all rows, and its transpose. (Of h U, only the shape is asked for.)
-    assert sum(contracted(e) == D for e in outside) == 1
-    assert sum(e.outvars[0].aval.size == T * B * D for e in outside) == 1
+    assert sum(contracted(e) == D for e in outside) == AFTER_LOOP.get(name, 2) // 2
+    assert sum(e.outvars[0].aval.size == T * B * D for e in outside) == AFTER_LOOP.get(name, 2) // 2
 
 
 def temporary_bytes(function: Any, *arguments: Any) -> int:

@@ -53,21 +53,33 @@ class GRUParams(NamedTuple):
     candidate_bias: Array | None
 
 
-class SavedAfter(NamedTuple):
-    """The factors of dh in the backward step, reset after: da = [dh, dh, dh] ⊙ gates, dn = dh ⊙ candidate."""
+class Gates(NamedTuple):
+    """What belongs to both gates and to the candidate: of z, of a = h U, and of their cotangents.
 
-    gates: Array
-    candidate: Array
-    update: Array
+    ru: ``[..., 2H]``, the reset and the update gate.
+    n: ``[..., H]``, the candidate.
+    """
+
+    ru: Array
+    n: Array
+
+
+class SavedAfter(NamedTuple):
+    """The factors of dh in the backward step, reset after: [dr, du] ``[*B, 2H]``; dq, dn, dh_{t-1} ``[*B, H]``."""
+
+    ru: Array
+    q: Array
+    n: Array
+    h: Array
 
 
 class SavedBefore(NamedTuple):
-    """The factors in the backward step, reset before: [du, dn] = [dh, dh] ⊙ gates, dr = ds ⊙ reset_slope."""
+    """The factors in the backward step, reset before: of dh, [du, dn] and dh_{t-1}; of ds, dr and dh_{t-1}."""
 
-    gates: Array
-    reset_slope: Array
-    reset: Array
-    update: Array
+    un: Array
+    h: Array
+    r: Array
+    s: Array
 
 
 def gru(
@@ -139,99 +151,100 @@ def gru(
         checks.batch(batch_shape)
         return zero_carry((*batch_shape, hidden_size), params.recurrent.dtype, carry_dtype)
 
-    def inputs(params: GRUParams, xs: Array, key: Array | None = None) -> Array:
+    def inputs(params: GRUParams, xs: Array, key: Array | None = None) -> Gates:
         del key
         checks.parameters(params, GRUParams, shapes, call)
         checks.features("xs", xs, input_size, params.input.dtype, call)
-        return affine(xs, params.input, params.bias)
+        kernel, bias = _split(params.input), _split(params.bias)
+        return Gates(affine(xs, kernel.ru, bias.ru), affine(xs, kernel.n, bias.n))
 
     forward, adjoint = _reset_after(hidden_size) if reset_after else _reset_before(hidden_size)
 
-    def step(params: GRUParams, h: Array, z: Array) -> tuple[Array, Array]:
+    def step(params: GRUParams, h: Array, z: Gates) -> tuple[Array, Array]:
         h, y, _, _ = forward(params, h, z)
         return h, y
 
     return Cell(init, initial_carry, step, inputs, adjoint)
 
 
+def _split(x: Array) -> Gates:
+    """Return the parts ``[..., 2H]`` and ``[..., H]`` of ``x [..., 3H]``."""
+    candidate_from = x.shape[-1] // 3 * 2
+    return Gates(x[..., :candidate_from], x[..., candidate_from:])
+
+
+def _beside(*parts: Array) -> Array:
+    return jnp.concatenate(parts, axis=-1)
+
+
 def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
     """Return the step and the adjoint of the GRU of cuDNN and torch."""
-    candidate_from = 2 * hidden_size
     squash = gates("ss", hidden_size)
 
-    def product(params: GRUParams, h: Array) -> Array:
+    def with_bias(params: GRUParams, q: Array) -> Array:
         assert params.candidate_bias is not None
-        bias = jnp.concatenate([jnp.zeros_like(params.bias[:candidate_from]), params.candidate_bias])
-        a = recurrent_product(h, params.recurrent)
-        return a + bias.astype(a.dtype).reshape((1,) * (a.ndim - 1) + bias.shape)
+        return q + params.candidate_bias.astype(q.dtype).reshape((1,) * (q.ndim - 1) + (-1,))
 
-    def forward(params: GRUParams, h_before: Array, z: Array) -> tuple[Array, Array, Array, SavedAfter]:
-        z_ru, z_n = z.astype(h_before.dtype)[..., :candidate_from], z.astype(h_before.dtype)[..., candidate_from:]
-        a = product(params, h_before)
-        a_ru, q = a[..., :candidate_from], a[..., candidate_from:]
-        r, u = jnp.split(squash(z_ru + a_ru), 2, axis=-1)
-        n = jnp.tanh(z_n + r * q)
+    def product(params: GRUParams, h: Array) -> Gates:
+        kernel = _split(params.recurrent)
+        return Gates(recurrent_product(h, kernel.ru), with_bias(params, recurrent_product(h, kernel.n)))
+
+    def forward(params: GRUParams, h_before: Array, z: Gates) -> tuple[Array, Array, Array, SavedAfter]:
+        a = _split(recurrent_product(h_before, params.recurrent))  # in the loop, one product is faster than two
+        r, u = jnp.split(squash(z.ru.astype(h_before.dtype) + a.ru), 2, axis=-1)
+        q = with_bias(params, a.n)
+        n = jnp.tanh(z.n.astype(h_before.dtype) + r * q)
         h = (1 - u) * n + u * h_before
-        candidate = (1 - u) * (1 - n * n)
-        factors = [candidate * q * r * (1 - r), (h_before - n) * u * (1 - u), candidate * r]
-        return h, h.astype(z.dtype), h_before, SavedAfter(jnp.concatenate(factors, axis=-1), candidate, u)
+        dn = (1 - u) * (1 - n * n)
+        ru = _beside(dn * q * r * (1 - r), (h_before - n) * u * (1 - u))
+        return h, h.astype(z.n.dtype), h_before, SavedAfter(ru, q=dn * r, n=dn, h=u)
 
-    def backward(transposed: Array, saved: SavedAfter, dh: Array, dy: Array) -> tuple[Array, Array, Array]:
+    def backward(transposed: Array, saved: SavedAfter, dh: Array, dy: Array) -> tuple[Array, Gates, Gates]:
         dh = dh + dy.astype(dh.dtype)
-        da = jnp.concatenate([dh, dh, dh], axis=-1) * saved.gates
-        dz = jnp.concatenate([da[..., :candidate_from], dh * saved.candidate], axis=-1)
-        return dh * saved.update + recurrent_product(da, transposed), dz, da
+        dru, dq, dn = _beside(dh, dh) * saved.ru, dh * saved.q, dh * saved.n
+        return dh * saved.h + recurrent_product(_beside(dru, dq), transposed), Gates(dru, dn), Gates(dru, dq)
 
-    def gradients(params: GRUParams, xs: Array, hs_before: Array, dzs: Array, das: Array) -> tuple[GRUParams, Array]:
-        dinput, dbias, dxs = affine_gradients(xs, params.input, dzs)
-        dcandidate_bias = bias_gradient(das[..., candidate_from:])
-        return GRUParams(dinput, weight_gradient(hs_before, das), dbias, dcandidate_bias), dxs
+    def gradients(params: GRUParams, xs: Array, hs_before: Array, dzs: Gates, das: Gates) -> tuple[GRUParams, Array]:
+        dinput, dbias, dxs = affine_gradients(xs, params.input, _beside(*dzs))
+        return GRUParams(dinput, weight_gradient(hs_before, _beside(*das)), dbias, bias_gradient(das.n)), dxs
 
     return forward, Adjoint(forward, lambda params: params.recurrent.T, backward, product, gradients)
 
 
 def _reset_before(hidden_size: int) -> tuple[Callable, Adjoint]:
     """Return the step and the adjoint of the original GRU."""
-    candidate_from = 2 * hidden_size
     squash = gates("ss", hidden_size)
 
-    def product(params: GRUParams, operands: tuple[Array, Array]) -> Array:
-        h, s = operands
-        ru = recurrent_product(h, params.recurrent[:, :candidate_from])
-        return jnp.concatenate([ru, recurrent_product(s, params.recurrent[:, candidate_from:])], axis=-1)
+    def product(params: GRUParams, operands: tuple[Array, Array]) -> Gates:
+        kernel, (h, s) = _split(params.recurrent), operands
+        return Gates(recurrent_product(h, kernel.ru), recurrent_product(s, kernel.n))
 
-    def forward(params: GRUParams, h_before: Array, z: Array) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
-        z_ru, z_n = z.astype(h_before.dtype)[..., :candidate_from], z.astype(h_before.dtype)[..., candidate_from:]
-        ru = squash(z_ru + recurrent_product(h_before, params.recurrent[:, :candidate_from]))
-        r, u = jnp.split(ru, 2, axis=-1)
+    def forward(params: GRUParams, h_before: Array, z: Gates) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
+        kernel = _split(params.recurrent)
+        r, u = jnp.split(squash(z.ru.astype(h_before.dtype) + recurrent_product(h_before, kernel.ru)), 2, axis=-1)
         s = r * h_before
-        n = jnp.tanh(z_n + recurrent_product(s, params.recurrent[:, candidate_from:]))
+        n = jnp.tanh(z.n.astype(h_before.dtype) + recurrent_product(s, kernel.n))
         h = (1 - u) * n + u * h_before
-        factors = jnp.concatenate([(h_before - n) * u * (1 - u), (1 - u) * (1 - n * n)], axis=-1)
-        return h, h.astype(z.dtype), (h_before, s), SavedBefore(factors, h_before * r * (1 - r), r, u)
+        un = _beside((h_before - n) * u * (1 - u), (1 - u) * (1 - n * n))
+        return h, h.astype(z.n.dtype), (h_before, s), SavedBefore(un, h=u, r=h_before * r * (1 - r), s=r)
 
-    def transpose(params: GRUParams) -> tuple[Array, Array]:
-        return params.recurrent[:, :candidate_from].T, params.recurrent[:, candidate_from:].T
-
-    def backward(
-        transposed: tuple[Array, Array], saved: SavedBefore, dh: Array, dy: Array
-    ) -> tuple[Array, Array, Array]:
-        gates_transposed, candidate_transposed = transposed
+    def backward(transposed: Gates, saved: SavedBefore, dh: Array, dy: Array) -> tuple[Array, Gates, Gates]:
         dh = dh + dy.astype(dh.dtype)
-        du, dn = jnp.split(jnp.concatenate([dh, dh], axis=-1) * saved.gates, 2, axis=-1)
-        ds = recurrent_product(dn, candidate_transposed)
-        dr = ds * saved.reset_slope
-        through_gates = recurrent_product(jnp.concatenate([dr, du], axis=-1), gates_transposed)
-        da = jnp.concatenate([dr, du, dn], axis=-1)
-        return dh * saved.update + ds * saved.reset + through_gates, da, da
+        du, dn = jnp.split(_beside(dh, dh) * saved.un, 2, axis=-1)
+        ds = recurrent_product(dn, transposed.n)
+        da = Gates(_beside(ds * saved.r, du), dn)
+        return dh * saved.h + ds * saved.s + recurrent_product(da.ru, transposed.ru), da, da
 
     def gradients(
-        params: GRUParams, xs: Array, operands: tuple[Array, Array], dzs: Array, das: Array
+        params: GRUParams, xs: Array, operands: tuple[Array, Array], dzs: Gates, das: Gates
     ) -> tuple[GRUParams, Array]:
         hs_before, ss = operands
-        dinput, dbias, dxs = affine_gradients(xs, params.input, dzs)
-        dgates = weight_gradient(hs_before, das[..., :candidate_from])
-        dcandidate = weight_gradient(ss, das[..., candidate_from:])
-        return GRUParams(dinput, jnp.concatenate([dgates, dcandidate], axis=-1), dbias, None), dxs
+        dinput, dbias, dxs = affine_gradients(xs, params.input, _beside(*dzs))
+        drecurrent = _beside(weight_gradient(hs_before, das.ru), weight_gradient(ss, das.n))
+        return GRUParams(dinput, drecurrent, dbias, None), dxs
+
+    def transpose(params: GRUParams) -> Gates:
+        kernel = _split(params.recurrent)
+        return Gates(kernel.ru.T, kernel.n.T)
 
     return forward, Adjoint(forward, transpose, backward, product, gradients)
