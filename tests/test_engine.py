@@ -112,13 +112,14 @@ def test_the_inspection_sees_a_copy(optimized):
 def test_in_place_equals_stacked(name, key, float64):
     """The same loop, over arrays of its own and over those it has read."""
     cell = BY_NAME[name].cell(jnp.float64)
-    params = noisy_params(cell, key)
+    params, adjoint = noisy_params(cell, key), cell.adjoint
+    assert adjoint is not None
     zs = cell.inputs(params, jax.random.normal(key, (T, B, 2)))
     carry = cell.initial_carry(params, (B,))
 
     def run(scan):
         steps = Steps(valid=FLAGS, restart=~FLAGS)
-        return forward_loop(cell.adjoint, params, zs, carry, carry, steps, reverse=True, unroll=2, scan=scan)
+        return forward_loop(adjoint, params, zs, carry, carry, steps, reverse=True, unroll=2, scan=scan)
 
     assert_trees_close(jax.jit(lambda: run(in_place_scan))(), jax.jit(lambda: run(stacked_scan))())
 
