@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
     if name not in listed:
         print(f"{PROGRAM}: no experiment {name!r}\n\n{listing(listed)}", file=sys.stderr)
         return 2
-    # JAX starts with this import. What it reads when it starts, the number of devices for one, is set before it.
+    # Importing JAX takes a second, which a list does not need. An experiment may start it when it is imported.
+    importlib.import_module("experiments.devices").use_every_core()
     experiment = importlib.import_module(f"experiments.{name}")
     try:
         return _execute(name, experiment, listed[name], rest)

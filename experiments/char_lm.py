@@ -32,6 +32,7 @@ import rich.table
 import jaxrnn
 from experiments import runs
 from experiments.data import streams, text
+from experiments.devices import one_copy, sharing
 from experiments.ngram import lzma_loss, witten_bell
 from experiments.plots import learning_curves
 from jaxrnn.decoding import generate
@@ -40,6 +41,7 @@ from jaxrnn.training import (
     CheckpointError,
     NonFiniteLossError,
     TrainState,
+    Window,
     fit,
     load,
     save,
@@ -112,6 +114,8 @@ class Config:
     """Share of the steps over which the learning rate first rises from zero."""
     weight_decay: float = 0.01
     """Weight decay of AdamW, for matrices only; 0 makes it Adam."""
+    devices: int | None = None
+    """Cores, or GPUs, that share each batch; unless given, as many as leave eight streams or more for each."""
     clip: float = 1.0
     """Largest global norm of a gradient; greater ones are scaled down to it."""
     evaluate_every: int = 500
@@ -130,6 +134,7 @@ class Config:
             runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("overlap", "weight_decay", "seed"):
             runs.require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        runs.require(self.devices is None or self.devices >= 1, "devices", "at least 1", self.devices)
         for name in ("learning_rate", "clip"):
             runs.require(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
         for name in ("dropout", "warmup"):
@@ -182,10 +187,12 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         f"Model: {_name(config)}, {parameters:,} parameters; {config.steps:,} steps of {config.batch} × "
         f"{config.window} characters, {config.steps / per_epoch:.1f} times the training text"
     )
+    devices = sharing(config.batch, config.devices)
+    say(f"Device: {len(devices)} × {devices[0].device_kind}")
     loss_fn = truncated_loss(model, softmax_cross_entropy, config.window, config.window + config.overlap)
     end = fit(
         state,
-        train_step(loss_fn, optimizer),
+        train_step(loss_fn, optimizer, devices=devices, batch_axis=Window(1, 1, 1, 1, 0)),
         batches(train, config),
         steps=config.steps,
         evaluate=evaluation(model, valid, vocabulary, config),
@@ -290,7 +297,7 @@ def evaluation(
         return jnp.sum(losses)
 
     def evaluate(state: TrainState) -> dict[str, jax.Array]:
-        loss = total(state.params, data) / len(tokens)
+        loss = total(one_copy(state.params), data) / len(tokens)
         return {"loss": loss, "bits": loss / math.log(2)}
 
     return evaluate
@@ -320,7 +327,7 @@ def write_samples(
 
     def hook(state: TrainState, record: dict[str, Any]) -> None:
         key = jax.random.fold_in(jax.random.key(config.sampling.sample_seed), record["step"])
-        written = write(model, state.params, vocabulary, config.sampling, _default_prompt(config), key)
+        written = write(model, one_copy(state.params), vocabulary, config.sampling, _default_prompt(config), key)
         with path.open("a", encoding="utf-8") as file:
             file.write(f"=== step {record['step']}, {record['evaluation']['loss']:.3f} nats per character\n{written}\n")
         print(written + "\n", flush=True)

@@ -45,7 +45,7 @@ def copies_of_all_steps(text: str) -> list[str]:
 
 
 def compiled(function: Any, *arguments: Any) -> str:
-    return jax.jit(function).lower(*arguments).compile().as_text()
+    return str(jax.jit(function).lower(*arguments).compile().as_text())
 
 
 def loss_of(cell: jaxrnn.Cell, **options: Any) -> Any:
