@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from tests.registry import CELLS, D, user_vanilla
+from tests.registry import CELLS, OPTIONS, D, user_vanilla
 
 LENGTHS = np.array([3, 1])
 MASK = np.array([[True, True], [False, True], [True, True]])
 RESETS = np.array([[True, False], [True, True], [True, True]])
 
 
-@pytest.mark.parametrize("entry", CELLS, ids=str)
+@pytest.mark.parametrize("entry", [*CELLS, *OPTIONS], ids=str)
 def test_every_cell_passes(entry, key, float64):
-    """By autodiff, by hand and by differences, with padding, resets, and every second cell in reverse."""
+    """By autodiff, by hand and by differences, with padding, resets, and some cells in reverse."""
     cell = entry.cell(jnp.float64)
     xs = jax.random.normal(key, (3, 2, *entry.features))
-    options = {"lengths": LENGTHS, "mask": MASK, "resets": RESETS, "reverse": CELLS.index(entry) % 2 == 1}
+    options = {"lengths": LENGTHS, "mask": MASK, "resets": RESETS, "reverse": len(entry.name) % 2 == 1}
     check = jaxrnn.check_gradients(cell, xs, **options, key=key, verbose=False)
     has_adjoint = cell.adjoint is not None
     has_formulas = has_adjoint and cell.adjoint.gradients is not None
