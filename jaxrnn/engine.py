@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.bptt import Run
-from jaxrnn.loops import forward_loop, in_place_scan, reverse_loop, stacked_scan
+from jaxrnn.loops import ahead_scan, forward_loop, in_place_scan, reverse_loop, stacked_scan
 from jaxrnn.steps import Steps
 from jaxrnn.types import Adjoint, Array, Carry, Params
 
@@ -120,7 +120,8 @@ def _fast_loops(adjoint: Adjoint, reverse: bool, unroll: int) -> tuple[Callable[
     forward_by = partial(forward_loop, adjoint, reverse=reverse)
     backward_by = partial(reverse_loop, adjoint, reverse=reverse)
     in_place = _folding(forward_by, in_place_scan, unroll, FORWARD, FORWARD_RESULTS)
-    forward = jax.custom_vjp(_folding(forward_by, stacked_scan, unroll, FORWARD, FORWARD_RESULTS))
+    alone = ahead_scan if adjoint.ahead else stacked_scan
+    forward = jax.custom_vjp(_folding(forward_by, alone, unroll, FORWARD, FORWARD_RESULTS))
     forward.defvjp(
         lambda *arrays: (in_place(*jax.lax.stop_gradient(arrays)), None),
         lambda _, cotangents: (None,) * (1 + len(FORWARD)),  # `link` has them

@@ -35,6 +35,24 @@ def stacked_scan(
     return carry, stored.outputs(arrays, buffers)
 
 
+def ahead_scan(
+    step: Step, carry: Any, buffers: Any, inputs: Any, *, reverse: bool = False, unroll: int = 1
+) -> tuple[Any, Any]:
+    """As `stacked_scan`, with the buffers of a step read by the step before it, whatever the step does with them."""
+    read = partial(jax.lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
+    at = lambda t: jax.tree.map(lambda buffer: read(buffer, t), buffers)
+    length = jax.tree.leaves(buffers)[0].shape[0]
+
+    def body(state: tuple[Any, Any], t: Array) -> tuple[Any, Any]:
+        carry, buffer_t = state
+        carry, outputs_t = step(carry, buffer_t, jax.tree.map(lambda leaf: read(leaf, t), inputs))
+        return (carry, at(t - 1 if reverse else t + 1)), outputs_t
+
+    state = carry, at(length - 1 if reverse else 0)
+    (carry, _), outputs = jax.lax.scan(body, state, jnp.arange(length), reverse=reverse, unroll=unroll)
+    return carry, outputs
+
+
 def in_place_scan(
     step: Step, carry: Any, buffers: Any, inputs: Any, *, reverse: bool = False, unroll: int = 1
 ) -> tuple[Any, Any]:
@@ -60,6 +78,8 @@ def in_place_scan(
         carry, outputs_t = step(carry, buffer_t, input_t)
         placed = list(zip(over, stored.arrays(outputs_t, buffer_t), strict=True))
         written = {n: update(written[n], array, t) for n, array in placed if n is not None}
+        # The next step's part, read from the buffer as it is now: a step that read the buffer as it was before, in
+        # however many fusions, would have XLA copy the whole of it to keep it for them, at every step.
         next_t = {n: index(buffer, t - 1 if reverse else t + 1) for n, buffer in written.items()}
         return (carry, written, next_t), [array for n, array in placed if n is None]
 

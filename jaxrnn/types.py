@@ -53,6 +53,9 @@ class Adjoint(NamedTuple):
     product: ``(params, operand) -> a``. Linear in params, over any leading axes.
     gradients: ``(params, xs, operands, dzs, das) -> (dparams, dxs)``. The contractions over all
         steps, by hand, for `bptt`; None where `forward` and `backward` come from autodiff.
+    ahead: whether a loop without a gradient reads z one step ahead. XLA for CPUs makes one fusion of a
+        step that is all elementwise after its product, and a fusion that reads its part of zs itself
+        is not vectorised; a step with more than one fusion only pays for the copy.
     """
 
     forward: Callable[..., Any]
@@ -60,6 +63,7 @@ class Adjoint(NamedTuple):
     backward: Callable[..., Any]
     product: Callable[..., Any]
     gradients: Callable[..., Any] | None = None
+    ahead: bool = False
 
 
 class Cell(NamedTuple):

@@ -208,7 +208,8 @@ def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
         dinput, dbias, dxs = affine_gradients(xs, params.input, _beside(*dzs))
         return GRUParams(dinput, weight_gradient(hs_before, _beside(*das)), dbias, bias_gradient(das.n)), dxs
 
-    return forward, Adjoint(forward, lambda params: params.recurrent.T, backward, product, gradients)
+    transpose = lambda params: params.recurrent.T
+    return forward, Adjoint(forward, transpose, backward, product, gradients, ahead=True)
 
 
 def _reset_before(hidden_size: int) -> tuple[Callable, Adjoint]:
