@@ -136,23 +136,23 @@ def user_step(input_size, hidden_size, *, dtype, carry_dtype):
 CELLS = (
     Entry("vanilla-tanh", jaxrnn.vanilla),
     Entry("vanilla-relu", jaxrnn.vanilla, {"activation": "relu"}),
-    Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
     Entry("vanilla-callable", jaxrnn.vanilla, {"activation": jax.nn.softplus}),
     Entry("lstm", jaxrnn.lstm),
     Entry("gru-after", jaxrnn.gru),
     Entry("gru-before", jaxrnn.gru, {"reset_after": False}),
     Entry("learned-lstm", learned(jaxrnn.lstm)),
-    Entry("learned-gru-after", learned(jaxrnn.gru)),
     Entry("user-vanilla", user_vanilla),
     Entry("user-lstm", user_lstm),
     Entry("user-gru", user_gru),
     Entry("user-step", user_step),
     Entry("learned-user-lstm", learned(user_lstm)),
 )
-# Options that change one formula of a cell above: their gradients are checked, and the rest follows.
+# What differs from a cell above in one formula: its gradients are checked, and the rest follows.
 OPTIONS = (
     Entry("vanilla-sigmoid", jaxrnn.vanilla, {"activation": "sigmoid"}),
     Entry("vanilla-identity", jaxrnn.vanilla, {"activation": "identity"}),
+    Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
+    Entry("learned-gru-after", learned(jaxrnn.gru)),
 )
 BY_NAME = {entry.name: entry for entry in (*CELLS, *OPTIONS)}
 

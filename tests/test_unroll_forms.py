@@ -94,8 +94,7 @@ def test_any_options_given_or_not(name, reverse, key, float64):
 
 
 @pytest.mark.parametrize("name", ["learned-lstm", "learned-gru-after", "learned-user-lstm"])
-@pytest.mark.parametrize("gradient", ["manual", "autodiff"])
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize(("gradient", "reverse"), [("manual", False), ("manual", True), ("autodiff", True)])
 def test_learned_carry_gets_its_gradient_through_start_and_resets(name, gradient, reverse, key, float64):
     cell = BY_NAME[name].cell(jnp.float64)
     params_key, xs_key = jax.random.split(key)
