@@ -143,7 +143,6 @@ CELLS = (
     Entry("learned-lstm", learned(jaxrnn.lstm)),
     Entry("user-vanilla", user_vanilla),
     Entry("user-lstm", user_lstm),
-    Entry("user-gru", user_gru),
     Entry("user-step", user_step),
     Entry("learned-user-lstm", learned(user_lstm)),
 )
@@ -153,6 +152,7 @@ OPTIONS = (
     Entry("vanilla-identity", jaxrnn.vanilla, {"activation": "identity"}),
     Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
     Entry("learned-gru-after", learned(jaxrnn.gru)),
+    Entry("user-gru", user_gru),
 )
 BY_NAME = {entry.name: entry for entry in (*CELLS, *OPTIONS)}
 

@@ -55,7 +55,7 @@ def test_a_masked_sum_equals_one_device(name, key, batch):
 
 
 def test_a_mean_equals_one_device_without_jit(key, batch):
-    cell = jaxrnn.gru(D, H, dtype=jnp.float64)
+    cell = jaxrnn.vanilla(D, H, dtype=jnp.float64)
     params = cell.init(key)
 
     def loss(params, batch):
