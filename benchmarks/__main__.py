@@ -1,6 +1,5 @@
 """Ask a question: ``python -m benchmarks`` lists them, ``python -m benchmarks QUESTION --help`` explains one."""
 
-import ast
 import dataclasses
 import importlib
 import os
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from benchmarks.errors import InputError, MismatchError
+from experiments.listing import descriptions, listing
 
 C = TypeVar("C")
 PROGRAM = "python -m benchmarks"
@@ -36,13 +36,13 @@ class Command(Generic[C]):
 
 def main(arguments: list[str]) -> int:
     """Run the command line ``arguments`` and return the exit status."""
-    listed = descriptions()
+    listed = descriptions(pathlib.Path(__file__).parent)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(listing(listed))
+        print(_listing(listed))
         return 0
     name, *rest = arguments
     if name not in listed:
-        print(f"{PROGRAM}: no question {name!r}\n\n{listing(listed)}", file=sys.stderr)
+        print(f"{PROGRAM}: no question {name!r}\n\n{_listing(listed)}", file=sys.stderr)
         return 2
     question = importlib.import_module(f"benchmarks.{name}")
     kind: Any = Command[question.Config]
@@ -54,31 +54,8 @@ def main(arguments: list[str]) -> int:
         return 2
 
 
-def descriptions() -> dict[str, str]:
-    """Return the questions and the first line of each one's docstring, without importing any of them."""
-    found = {}
-    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        defined = {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
-        if {"Config", "run"} <= defined:
-            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return found
-
-
-def listing(listed: dict[str, str]) -> str:
-    """Return what ``python -m benchmarks`` prints."""
-    width = max(map(len, listed))
-    lines = [f"  {name:<{width}}  {line}" for name, line in listed.items()]
-    return "\n".join(
-        [
-            "Questions:",
-            "",
-            *lines,
-            "",
-            f"  {PROGRAM} peers           answer one",
-            f"  {PROGRAM} peers --help    its options",
-        ]
-    )
+def _listing(listed: dict[str, str]) -> str:
+    return listing("Questions", listed, {f"{PROGRAM} peers": "answer one", f"{PROGRAM} peers --help": "its options"})
 
 
 def _answer(name: str, question: ModuleType, command: Any) -> int:

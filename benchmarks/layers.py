@@ -67,14 +67,11 @@ def enter(names: list[str], case: networks.Case, mode: str) -> list[Entrant]:
 
 def to_tables(rows: list[Row]) -> list[tables.Table]:
     """Return one table per mode."""
-    made = []
-    for mode in dict.fromkeys(row.mode for row in rows):
-        heads, lines = tables.pivot(
-            [row for row in rows if row.mode == mode],
-            lambda row: f"{row.settings['case']}, {row.cell} {tables.shape_of(row)}",
-            lambda row: tables.label(row.peer),
-            tables.time_and_ratio,
-        )
-        title = f"{mode}: milliseconds (ratio to jaxrnn; above 1, jaxrnn is faster)"
-        made.append(tables.Table(title, ["network, cell T×B×D×H", *heads], lines, (tables.machine(rows[0]),)))
-    return made
+    return tables.per_mode(
+        rows,
+        "milliseconds (ratio to jaxrnn; above 1, jaxrnn is faster)",
+        "network, cell T×B×D×H",
+        lambda row: f"{row.settings['case']}, {row.cell} {tables.shape_of(row)}",
+        lambda row: tables.label(row.peer),
+        tables.time_and_ratio,
+    )

@@ -45,14 +45,11 @@ def run(config: Config, record: Record) -> None:
 
 def to_tables(rows: list[Row]) -> list[tables.Table]:
     """Return one table per mode."""
-    made = []
-    for mode in dict.fromkeys(row.mode for row in rows):
-        heads, lines = tables.pivot(
-            [row for row in rows if row.mode == mode],
-            lambda row: f"{row.cell} {tables.shape_of(row)}",
-            lambda row: f"{row.settings['devices']} devices" if row.settings["devices"] > 1 else "1 device",
-            lambda row: f"{tables.short(row.milliseconds)} ({row.ratio:.2f})",
-        )
-        title = f"{mode}: milliseconds (over those of one device)"
-        made.append(tables.Table(title, ["cell T×B×D×H", *heads], lines, (tables.machine(rows[0]),)))
-    return made
+    return tables.per_mode(
+        rows,
+        "milliseconds (over those of one device)",
+        "cell T×B×D×H",
+        lambda row: f"{row.cell} {tables.shape_of(row)}",
+        lambda row: f"{row.settings['devices']} devices" if row.settings["devices"] > 1 else "1 device",
+        lambda row: f"{tables.short(row.milliseconds)} ({row.ratio:.2f})",
+    )

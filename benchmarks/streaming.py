@@ -140,14 +140,11 @@ def microseconds(row: Row) -> str:
 
 def to_tables(rows: list[Row]) -> list[tables.Table]:
     """Return one table per mode."""
-    made = []
-    for mode in dict.fromkeys(row.mode for row in rows):
-        heads, lines = tables.pivot(
-            [row for row in rows if row.mode == mode],
-            lambda row: f"{row.cell} H = {row.shape[3]}, B = {row.shape[1]}",
-            lambda row: tables.label(row.peer),
-            microseconds,
-        )
-        title = f"{mode}: microseconds a step (ratio to jaxrnn; above 1, jaxrnn is faster)"
-        made.append(tables.Table(title, ["cell", *heads], lines, (tables.machine(rows[0]),)))
-    return made
+    return tables.per_mode(
+        rows,
+        "microseconds a step (ratio to jaxrnn; above 1, jaxrnn is faster)",
+        "cell",
+        lambda row: f"{row.cell} H = {row.shape[3]}, B = {row.shape[1]}",
+        lambda row: tables.label(row.peer),
+        microseconds,
+    )

@@ -71,6 +71,22 @@ def pivot(
     return heads, [[name, *(line.get(head, "–") for head in heads)] for name, line in cells.items()]
 
 
+def per_mode(
+    rows: Sequence[Row],
+    title: str,
+    head: str,
+    line: Callable[[Row], str],
+    column: Callable[[Row], str],
+    cell: Callable[[Row], str],
+) -> list[Table]:
+    """Return a `pivot` for each mode, its title after the mode's name, ``head`` over the names of its lines."""
+    made = []
+    for mode in dict.fromkeys(row.mode for row in rows):
+        heads, lines = pivot([row for row in rows if row.mode == mode], line, column, cell)
+        made.append(Table(f"{mode}: {title}", [head, *heads], lines, (machine(rows[0]),)))
+    return made
+
+
 LABELS = [contender.label for contender in CONTENDERS.values()]
 
 

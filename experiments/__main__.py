@@ -1,6 +1,5 @@
 """Run an experiment: ``python -m experiments`` lists them, ``python -m experiments NAME --help`` explains one."""
 
-import ast
 import dataclasses
 import importlib
 import pathlib
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from experiments import runs
+from experiments.listing import descriptions, listing
 
 C = TypeVar("C")
 PROGRAM = "python -m experiments"
@@ -38,13 +38,13 @@ class SamplingCommand(Command[C]):
 
 def main(arguments: list[str]) -> int:
     """Run the command line ``arguments`` and return the exit status."""
-    listed = descriptions()
+    listed = descriptions(pathlib.Path(__file__).parent)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(listing(listed))
+        print(_listing(listed))
         return 0
     name, *rest = arguments
     if name not in listed:
-        print(f"{PROGRAM}: no experiment {name!r}\n\n{listing(listed)}", file=sys.stderr)
+        print(f"{PROGRAM}: no experiment {name!r}\n\n{_listing(listed)}", file=sys.stderr)
         return 2
     # Importing JAX takes a second, which a list does not need. An experiment may start it when it is imported.
     importlib.import_module("experiments.devices").use_every_core()
@@ -56,32 +56,13 @@ def main(arguments: list[str]) -> int:
         return 2
 
 
-def descriptions() -> dict[str, str]:
-    """Return the experiments and the first line of each one's docstring, without importing any of them."""
-    found = {}
-    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        defined = {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
-        if {"Config", "run"} <= defined:
-            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return found
-
-
-def listing(listed: dict[str, str]) -> str:
-    """Return what ``python -m experiments`` prints."""
-    width = max(map(len, listed))
-    lines = [f"  {name:<{width}}  {line}" for name, line in listed.items()]
+def _listing(listed: dict[str, str]) -> str:
     example = "char_lm" if "char_lm" in listed else next(iter(listed))
-    return "\n".join(
-        [
-            "Experiments:",
-            "",
-            *lines,
-            "",
-            f"  {PROGRAM} {example}           run one; everything it makes goes to {runs.RESULTS / example}/RUN",
-            f"  {PROGRAM} {example} --help    its options",
-        ]
-    )
+    commands = {
+        f"{PROGRAM} {example}": f"run one; everything it makes goes to {runs.RESULTS / example}/RUN",
+        f"{PROGRAM} {example} --help": "its options",
+    }
+    return listing("Experiments", listed, commands)
 
 
 def _execute(name: str, experiment: ModuleType, description: str, arguments: list[str]) -> int:

@@ -20,7 +20,7 @@ class Contender(NamedTuple):
 
     label: its name in tables.
     file: its module here.
-    library: the module that must be installed.
+    package: the module that must be installed.
     distribution: the name under which that module is installed.
     options: for its ``program``.
     variants: options of jaxrnn's cell that computes the same, where that is not the cell as it comes.
@@ -28,7 +28,7 @@ class Contender(NamedTuple):
 
     label: str
     file: str
-    library: str
+    package: str
     distribution: str
     options: Mapping[str, Any] = NOTHING
     variants: Mapping[str, Mapping[str, Any]] = NOTHING
@@ -63,10 +63,10 @@ LIBRARIES_IN_JAX = ("flax", "haiku", "equinox", "keras")
 
 
 def installed(names: tuple[str, ...], say: Callable[[str], Any]) -> list[str]:
-    """Return those of ``names`` whose library is here; say which are not."""
+    """Return those of ``names`` whose package is here; say which are not."""
     here = []
     for name in names:
-        if importlib.util.find_spec(CONTENDERS[name].library) is None:
+        if importlib.util.find_spec(CONTENDERS[name].package) is None:
             say(f"{name}: {CONTENDERS[name].distribution} is not installed, skipped")
         else:
             here.append(name)

@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 
 import jaxrnn
+from benchmarks.contenders import CONTENDERS
 from benchmarks.errors import NotApplicableError
 from benchmarks.problems import Problem
 from benchmarks.programs import Network, Program, on_one_device
 
 CORES = {"vanilla": lambda H: hk.VanillaRNN(H, double_bias=False), "lstm": hk.LSTM, "gru": hk.GRU}
-VARIANTS = {"vanilla": {"activation": "relu"}, "lstm": {}, "gru": {"reset_after": False}}
 
 
 def program(problem: Problem, mode: str) -> Program:
     """Return the program of a problem with Haiku's variant of the cell."""
-    if dict(problem.options) != VARIANTS[problem.kind]:
+    if problem.options != CONTENDERS["haiku"].options_of(problem.kind):
         raise NotApplicableError(f"no core for {problem.kind} with {problem.variant or 'its defaults'}")
 
     def network(xs: jax.Array) -> Any:

@@ -34,7 +34,7 @@ def expected(kind, variant, mode):
 @pytest.mark.parametrize("name", PEERS)
 def test_a_contender_computes_what_jaxrnn_does(name, kind, mode):
     contender = CONTENDERS[name]
-    pytest.importorskip(contender.library)
+    pytest.importorskip(contender.package)
     options = contender.options_of(kind)
     try:
         program = contender.module.program(draw(kind, SHAPE, options=options), mode, **contender.options)
