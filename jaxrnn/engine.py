@@ -11,7 +11,7 @@ itself, and `shard_map` reduces them once.
 Without a gradient the loop is stacked, and what nobody asks for is never made. With one, both loops
 run in place, which is faster where there is one batch axis of more than one row, and slower by far
 elsewhere. So several batch axes are flattened to one, an axis that `vmap` adds is folded into it, and
-a batch of one is stacked.
+a batch of one is stacked, some steps to an iteration.
 """
 
 import math

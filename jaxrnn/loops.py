@@ -39,17 +39,16 @@ def ahead_scan(
     step: Step, carry: Any, buffers: Any, inputs: Any, *, reverse: bool = False, unroll: int = 1
 ) -> tuple[Any, Any]:
     """As `stacked_scan`, with the buffers of a step read by the step before it, whatever the step does with them."""
-    read = partial(jax.lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
-    at = lambda t: jax.tree.map(lambda buffer: read(buffer, t), buffers)
     length = jax.tree.leaves(buffers)[0].shape[0]
 
-    def body(state: tuple[Any, Any], t: Array) -> tuple[Any, Any]:
+    def body(state: tuple[Any, Any], at_t: tuple[Array, Any]) -> tuple[Any, Any]:
         carry, buffer_t = state
-        carry, outputs_t = step(carry, buffer_t, jax.tree.map(lambda leaf: read(leaf, t), inputs))
-        return (carry, at(t - 1 if reverse else t + 1)), outputs_t
+        t, input_t = at_t
+        carry, outputs_t = step(carry, buffer_t, input_t)
+        return (carry, _at(t - 1 if reverse else t + 1, buffers)), outputs_t
 
-    state = carry, at(length - 1 if reverse else 0)
-    (carry, _), outputs = jax.lax.scan(body, state, jnp.arange(length), reverse=reverse, unroll=unroll)
+    state = carry, _at(length - 1 if reverse else 0, buffers)
+    (carry, _), outputs = jax.lax.scan(body, state, (jnp.arange(length), inputs), reverse=reverse, unroll=unroll)
     return carry, outputs
 
 
@@ -68,7 +67,6 @@ def in_place_scan(
     over = _written_over(arrays, {n: leaf for n, leaf in enumerate(leaves) if n not in stored.places})
     read = {n: leaf for n, leaf in enumerate(leaves) if n not in over}
 
-    index = partial(jax.lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
     update = partial(jax.lax.dynamic_update_index_in_dim, axis=0, allow_negative_indices=False)
 
     def body(state: tuple[Any, Any, Any], at_t: tuple[Any, dict[int, Array], Any]) -> tuple[Any, list[Array]]:
@@ -80,16 +78,22 @@ def in_place_scan(
         written = {n: update(written[n], array, t) for n, array in placed if n is not None}
         # The next step's part, read from the buffer as it is now: a step that read the buffer as it was before, in
         # however many fusions, would have XLA copy the whole of it to keep it for them, at every step.
-        next_t = {n: index(buffer, t - 1 if reverse else t + 1) for n, buffer in written.items()}
+        next_t = _at(t - 1 if reverse else t + 1, written)
         return (carry, written, next_t), [array for n, array in placed if n is None]
 
     length = jax.tree.leaves((buffers, inputs))[0].shape[0]
     written = {n: leaves[n] for n in over if n is not None}
-    state = carry, written, {n: buffer[-1 if reverse else 0] for n, buffer in written.items()}
+    state = carry, written, _at(length - 1 if reverse else 0, written)
     every_step = jnp.arange(length), read, inputs
     (carry, written, _), stacked = jax.lax.scan(body, state, every_step, reverse=reverse, unroll=unroll)
     rest = iter(stacked)
     return carry, stored.outputs([next(rest) if n is None else written[n] for n in over], buffers)
+
+
+def _at(t: Any, buffers: Any) -> Any:
+    """Return step t of all buffers, that of the nearest end where there is no such step."""
+    index = partial(jax.lax.dynamic_index_in_dim, index=t, keepdims=False, allow_negative_indices=False)
+    return jax.tree.map(index, buffers)
 
 
 def _written_over(arrays: list[Any], free: dict[int, Any]) -> list[int | None]:

@@ -3,6 +3,7 @@
 Once a step's buffer has a second reader, XLA copies the whole of it at every step: right, and many times slower.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxrnn
-from jaxrnn.loops import forward_loop, in_place_scan, stacked_scan
+from jaxrnn.loops import ahead_scan, forward_loop, in_place_scan, stacked_scan
 from jaxrnn.steps import Steps
 from tests.registry import BY_NAME, assert_trees_close, noisy_params
 
@@ -108,9 +109,10 @@ def test_the_inspection_sees_a_copy(optimized):
     assert copies_of_all_steps(compiled(twice, jnp.ones((T, B)))) != []
 
 
+@pytest.mark.parametrize("other", [in_place_scan, ahead_scan])
 @pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "user-lstm"])
-def test_in_place_equals_stacked(name, key, float64):
-    """The same loop, over arrays of its own and over those it has read."""
+def test_every_scan_is_the_same_loop(name, other, key, float64):
+    """Over arrays of its own, over those it has read, or reading a step ahead."""
     cell = BY_NAME[name].cell(jnp.float64)
     params, adjoint = noisy_params(cell, key), cell.adjoint
     assert adjoint is not None
@@ -121,7 +123,43 @@ def test_in_place_equals_stacked(name, key, float64):
         steps = Steps(valid=FLAGS, restart=~FLAGS)
         return forward_loop(adjoint, params, zs, carry, carry, steps, reverse=True, unroll=2, scan=scan)
 
-    assert_trees_close(jax.jit(lambda: run(in_place_scan))(), jax.jit(lambda: run(stacked_scan))())
+    assert_trees_close(jax.jit(lambda: run(other))(), jax.jit(lambda: run(stacked_scan))())
+
+
+def scans(jaxpr: Any) -> Iterator[Any]:
+    """Yield the scans of a jaxpr, at any depth."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation
+        for parameter in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
+            inner = getattr(parameter, "jaxpr", parameter)
+            if hasattr(inner, "eqns"):
+                yield from scans(inner)
+
+
+def gradient_scans(batch: tuple[int, ...], around: Any = lambda loss: loss, **options: Any) -> list[Any]:
+    cell = jaxrnn.lstm(D, H)
+    grad = jax.grad(around(loss_of(cell, **options)))
+    return list(scans(jax.make_jaxpr(grad)(cell.init(jax.random.key(0)), jnp.ones((T, *batch, D))).jaxpr))
+
+
+@pytest.mark.parametrize("around", BATCHES)
+def test_every_batch_axis_is_folded_into_rows(around):
+    """Both loops see arrays of one step ``[rows, features]``, and so one matrix product a step."""
+    batch, wrap = BATCHES[around]
+    loops = gradient_scans(batch, wrap)
+    assert len(loops) == 2
+    for loop in loops:
+        products = [eqn for eqn in loop.params["jaxpr"].jaxpr.eqns if eqn.primitive.name == "dot_general"]
+        rows = [eqn.invars[0].aval.shape for eqn in products]
+        assert all(shape[:-1] == (math.prod(batch),) for shape in rows), rows
+        assert len(rows) == loop.params["unroll"] or rows == rows[:1] != []
+
+
+def test_one_row_takes_several_steps_to_an_iteration():
+    assert [loop.params["unroll"] for loop in gradient_scans((1,))] == [4, 4]
+    assert [loop.params["unroll"] for loop in gradient_scans((2,))] == [1, 1]
+    assert [loop.params["unroll"] for loop in gradient_scans((1,), unroll=8)] == [8, 8]
 
 
 def arrays_of_all_steps(text: str) -> int:

@@ -53,7 +53,7 @@ class GRUParams(NamedTuple):
     candidate_bias: Array | None
 
 
-class Gates(NamedTuple):
+class Parts(NamedTuple):
     """What belongs to both gates and to the candidate: of z, of a = h U, and of their cotangents.
 
     ru: ``[..., 2H]``, the reset and the update gate.
@@ -151,28 +151,28 @@ def gru(
         checks.batch(batch_shape)
         return zero_carry((*batch_shape, hidden_size), params.recurrent.dtype, carry_dtype)
 
-    def inputs(params: GRUParams, xs: Array, key: Array | None = None) -> Gates:
+    def inputs(params: GRUParams, xs: Array, key: Array | None = None) -> Parts:
         del key
         checks.parameters(params, GRUParams, shapes, call)
         checks.features("xs", xs, input_size, params.input.dtype, call)
         if xs.size <= input_size**2:  # a part is a copy: of the weights for a sequence, of the products for a step
             return _split(affine(xs, params.input, params.bias))
         kernel, bias = _split(params.input), _split(params.bias)
-        return Gates(affine(xs, kernel.ru, bias.ru), affine(xs, kernel.n, bias.n))
+        return Parts(affine(xs, kernel.ru, bias.ru), affine(xs, kernel.n, bias.n))
 
     forward, adjoint = _reset_after(hidden_size) if reset_after else _reset_before(hidden_size)
 
-    def step(params: GRUParams, h: Array, z: Gates) -> tuple[Array, Array]:
+    def step(params: GRUParams, h: Array, z: Parts) -> tuple[Array, Array]:
         h, y, _, _ = forward(params, h, z)
         return h, y
 
     return Cell(init, initial_carry, step, inputs, adjoint)
 
 
-def _split(x: Array) -> Gates:
+def _split(x: Array) -> Parts:
     """Return the parts ``[..., 2H]`` and ``[..., H]`` of ``x [..., 3H]``."""
     candidate_from = x.shape[-1] // 3 * 2
-    return Gates(x[..., :candidate_from], x[..., candidate_from:])
+    return Parts(x[..., :candidate_from], x[..., candidate_from:])
 
 
 def _beside(*parts: Array) -> Array:
@@ -187,11 +187,11 @@ def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
         assert params.candidate_bias is not None
         return q + params.candidate_bias.astype(q.dtype).reshape((1,) * (q.ndim - 1) + (-1,))
 
-    def product(params: GRUParams, h: Array) -> Gates:
+    def product(params: GRUParams, h: Array) -> Parts:
         kernel = _split(params.recurrent)
-        return Gates(recurrent_product(h, kernel.ru), with_bias(params, recurrent_product(h, kernel.n)))
+        return Parts(recurrent_product(h, kernel.ru), with_bias(params, recurrent_product(h, kernel.n)))
 
-    def forward(params: GRUParams, h_before: Array, z: Gates) -> tuple[Array, Array, Array, SavedAfter]:
+    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, Array, SavedAfter]:
         a = _split(recurrent_product(h_before, params.recurrent))  # in the loop, one product is faster than two
         r, u = jnp.split(squash(z.ru.astype(h_before.dtype) + a.ru), 2, axis=-1)
         q = with_bias(params, a.n)
@@ -201,12 +201,12 @@ def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
         ru = _beside(dn * q * r * (1 - r), (h_before - n) * u * (1 - u))
         return h, h.astype(z.n.dtype), h_before, SavedAfter(ru, q=dn * r, n=dn, h=u)
 
-    def backward(transposed: Array, saved: SavedAfter, dh: Array, dy: Array) -> tuple[Array, Gates, Gates]:
+    def backward(transposed: Array, saved: SavedAfter, dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
         dh = dh + dy.astype(dh.dtype)
         dru, dq, dn = _beside(dh, dh) * saved.ru, dh * saved.q, dh * saved.n
-        return dh * saved.h + recurrent_product(_beside(dru, dq), transposed), Gates(dru, dn), Gates(dru, dq)
+        return dh * saved.h + recurrent_product(_beside(dru, dq), transposed), Parts(dru, dn), Parts(dru, dq)
 
-    def gradients(params: GRUParams, xs: Array, hs_before: Array, dzs: Gates, das: Gates) -> tuple[GRUParams, Array]:
+    def gradients(params: GRUParams, xs: Array, hs_before: Array, dzs: Parts, das: Parts) -> tuple[GRUParams, Array]:
         dinput, dbias, dxs = affine_gradients(xs, params.input, _beside(*dzs))
         return GRUParams(dinput, weight_gradient(hs_before, _beside(*das)), dbias, bias_gradient(das.n)), dxs
 
@@ -218,11 +218,11 @@ def _reset_before(hidden_size: int) -> tuple[Callable, Adjoint]:
     """Return the step and the adjoint of the original GRU."""
     squash = gates("ss", hidden_size)
 
-    def product(params: GRUParams, operands: tuple[Array, Array]) -> Gates:
+    def product(params: GRUParams, operands: tuple[Array, Array]) -> Parts:
         kernel, (h, s) = _split(params.recurrent), operands
-        return Gates(recurrent_product(h, kernel.ru), recurrent_product(s, kernel.n))
+        return Parts(recurrent_product(h, kernel.ru), recurrent_product(s, kernel.n))
 
-    def forward(params: GRUParams, h_before: Array, z: Gates) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
+    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
         kernel = _split(params.recurrent)
         r, u = jnp.split(squash(z.ru.astype(h_before.dtype) + recurrent_product(h_before, kernel.ru)), 2, axis=-1)
         s = r * h_before
@@ -231,23 +231,23 @@ def _reset_before(hidden_size: int) -> tuple[Callable, Adjoint]:
         un = _beside((h_before - n) * u * (1 - u), (1 - u) * (1 - n * n))
         return h, h.astype(z.n.dtype), (h_before, s), SavedBefore(un, h=u, r=h_before * r * (1 - r), s=r)
 
-    def backward(transposed: Gates, saved: SavedBefore, dh: Array, dy: Array) -> tuple[Array, Gates, Gates]:
+    def backward(transposed: Parts, saved: SavedBefore, dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
         dh = dh + dy.astype(dh.dtype)
         du, dn = jnp.split(_beside(dh, dh) * saved.un, 2, axis=-1)
         ds = recurrent_product(dn, transposed.n)
-        da = Gates(_beside(ds * saved.r, du), dn)
+        da = Parts(_beside(ds * saved.r, du), dn)
         return dh * saved.h + ds * saved.s + recurrent_product(da.ru, transposed.ru), da, da
 
     def gradients(
-        params: GRUParams, xs: Array, operands: tuple[Array, Array], dzs: Gates, das: Gates
+        params: GRUParams, xs: Array, operands: tuple[Array, Array], dzs: Parts, das: Parts
     ) -> tuple[GRUParams, Array]:
         hs_before, ss = operands
         dinput, dbias, dxs = affine_gradients(xs, params.input, _beside(*dzs))
         drecurrent = _beside(weight_gradient(hs_before, das.ru), weight_gradient(ss, das.n))
         return GRUParams(dinput, drecurrent, dbias, None), dxs
 
-    def transpose(params: GRUParams) -> Gates:
+    def transpose(params: GRUParams) -> Parts:
         kernel = _split(params.recurrent)
-        return Gates(kernel.ru.T, kernel.n.T)
+        return Parts(kernel.ru.T, kernel.n.T)
 
     return forward, Adjoint(forward, transpose, backward, product, gradients)

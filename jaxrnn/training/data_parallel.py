@@ -90,23 +90,24 @@ def specs(axes: Any) -> Any:
 
 def parallel_gradient(
     loss_fn: Callable[[Params, Any], tuple[Any, Any]],
-    mesh: jax.sharding.Mesh,
+    mesh: jax.sharding.Mesh | None,
     batch_axis: Any,
     aux_axis: Any = 0,
     name: str = "batch",
 ) -> Callable[[Params, Any], tuple[tuple[Array, Any], Params]]:
     """Return ``(params, batch) -> ((loss, aux), grads)`` of ``loss_fn``, which returns ``(loss, aux)``.
 
+    mesh: with one axis over the devices; None for the one that is there, where nothing is divided.
     aux_axis: along which axis the parts of aux are joined, as a prefix of it; None for their mean.
     name: what errors call the batch.
     """
     _check_axes(batch_axis)
-    alone = mesh.size == 1
+    alone = mesh is None or mesh.size == 1
 
     def shard(params: Params, batch: Any) -> tuple[tuple[Array, Any], Params]:
         def total(params: Params) -> tuple[Array, tuple[Array, Any]]:
             loss, aux = loss_fn(params, batch)
-            total, weight = total_and_weight(loss)
+            total, weight = _total_and_weight(loss)
             return total, (weight, aux)
 
         # Parameters that vary have gradients that vary: each device's own, which are summed here and only here.
@@ -120,7 +121,7 @@ def parallel_gradient(
         return (total_loss / divisor, aux), jax.tree.map(lambda grad: grad / divisor.astype(grad.dtype), grads)
 
     def gradient(params: Params, batch: Any) -> tuple[tuple[Array, Any], Params]:
-        if alone:
+        if mesh is None or alone:
             return shard(params, batch)
         _check_shares(name, batch, batch_axis, mesh.size)
         in_specs, out_specs = (specs(None), specs(batch_axis)), ((specs(None), specs(aux_axis)), specs(None))
@@ -129,7 +130,7 @@ def parallel_gradient(
     return gradient
 
 
-def total_and_weight(loss: Any) -> tuple[Array, Array]:
+def _total_and_weight(loss: Any) -> tuple[Array, Array]:
     """Return (S, w) of a loss that is such a pair, or a mean."""
     pair = loss if isinstance(loss, tuple) else (loss, 1)
     if len(pair) != 2 or any(jnp.shape(part) != () for part in pair):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrnn import checks
-from jaxrnn.training.data_parallel import DEVICES, mesh_over, parallel_gradient, specs, total_and_weight
+from jaxrnn.training.data_parallel import DEVICES, mesh_over, parallel_gradient, specs
 from jaxrnn.types import Array, Carry, Params
 
 LossFunction = Callable[[Params, Carry, Any, Array], tuple[Array, tuple[Carry, dict[str, Array]]]]
@@ -141,8 +141,8 @@ def train_step(
         raise TypeError(f"loss_fn: expected a function (params, carry, batch, key), got {loss_fn!r}")
     _check_optimizer(optimizer)
 
-    mesh = mesh_over(jax.devices()[:1] if devices is None else devices)
-    sharded = mesh.size > 1
+    mesh = None if devices is None else mesh_over(devices)
+    sharded = mesh is not None and mesh.size > 1
 
     def differentiable(params: Params, inputs: Inputs) -> tuple[Any, tuple[Carry, Any]]:
         carry, batch, key = inputs
@@ -164,7 +164,7 @@ def train_step(
         measured = dict(zip(MEASURED, (loss, optax.tree.norm(grads)), strict=True))
         return TrainState(state.step + 1, params, opt_state, carry, state.key), measured | metrics
 
-    if not sharded:
+    if mesh is None or not sharded:
         return jax.jit(step, donate_argnums=0)
     whole, rows = (jax.NamedSharding(mesh, spec) for spec in (specs(None), specs(0)))
     placed = TrainState._make((whole, whole, whole, rows, whole))
@@ -186,10 +186,9 @@ def _check_result(result: Any, carry: Carry) -> None:
     expected = "loss_fn: expected to return (loss, (carry, metrics))"
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(f"{expected}, got {type(result).__name__}")
-    loss, rest = result
+    _, rest = result
     if not (isinstance(rest, tuple) and len(rest) == 2 and isinstance(rest[1], dict)):
         raise TypeError(f"{expected} with a dict of metrics, got {type(rest).__name__} after the loss")
-    total_and_weight(loss)
     checks.same_structure("loss_fn: carry", rest[0], carry, "as the carry it was given")
     for name, value in rest[1].items():
         if name in MEASURED:
