@@ -93,7 +93,11 @@ def bptt(
 
 
 class Run(NamedTuple):
-    """One unroll, checked and made ready for its loop; ``init`` is None where no reset needs it."""
+    """One unroll, checked and made ready for its loop.
+
+    zs: what `Cell.inputs` made of xs; None before.
+    init: the cell's own initial carry; None where no reset needs it.
+    """
 
     batch: tuple[int, ...]
     xs: Any
@@ -116,14 +120,30 @@ def prepare(
     key: Array | None,
 ) -> Run:
     """Check the arguments of an unroll; zero what is not valid, run `Cell.inputs` over all steps."""
+    run = check(cell, params, xs, carry, lengths=lengths, mask=mask, resets=resets, reverse=reverse, key=key)
+    return with_inputs(cell, params, run, key)
+
+
+def check(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    carry: Carry | None,
+    *,
+    lengths: Any,
+    mask: Any,
+    resets: Any,
+    reverse: bool,
+    key: Array | None,
+) -> Run:
+    """Return the run of these arguments, checked, but for its zs."""
     checks.cell("cell", cell)
     checks.flag("reverse", reverse)
     if key is not None:
         checks.key("key", key)
     time, batch = time_and_batch(xs, cell.feature_axes)
     steps = resolve_steps(time, batch, lengths, mask, resets, reverse)
-    xs = zero_unless(steps.valid, xs)
-    zs = cell.inputs(params, xs, key)
+    zs = jax.eval_shape(cell.inputs, params, xs, key)
     expected = jax.eval_shape(lambda p: cell.initial_carry(p, batch), params)
     if carry is not None:
         checks.same_structure("carry", carry, expected, f"for a batch of shape {batch}")
@@ -132,9 +152,17 @@ def prepare(
     init = None if resets is None else init
     if time > 0:
         checks.step(cell, params, carry, zs)
-    axes = varying_axes((params, zs, carry, init, steps))
-    zs, carry, init, steps = vary_over(axes, (zs, carry, init, steps))
-    return Run(batch, xs, zs, carry, init, steps)
+    axes = varying_axes((params, xs, carry, init, steps))
+    return Run(batch, xs, None, *vary_over(axes, (carry, init, steps)))
+
+
+def with_inputs(cell: Cell, params: Params, run: Run, key: Array | None) -> Run:
+    """Return ``run`` with its zs, and with zeros for the inputs that are not valid."""
+    xs = zero_unless(run.steps.valid, run.xs)
+    zs = cell.inputs(params, xs, key)
+    axes = varying_axes((zs, run.carry, run.init, run.steps))
+    zs, carry, init, steps = vary_over(axes, (zs, run.carry, run.init, run.steps))
+    return Run(run.batch, xs, zs, carry, init, steps)
 
 
 def _cotangent(name: str, cotangent: Any, value: Any) -> Any:

@@ -17,7 +17,7 @@ a batch of one is stacked, some steps to an iteration.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,14 +29,33 @@ from jaxrnn.steps import Steps
 from jaxrnn.types import Adjoint, Array, Carry, Params
 
 
-def unroll_by_adjoint(adjoint: Adjoint, params: Params, run: Run, reverse: bool, unroll: int) -> tuple[Carry, Any]:
-    """Return (final carry, ys), differentiable in reverse mode, once, by `reverse_loop`."""
+class Known(NamedTuple):
+    """What a forward loop has found before: all that is left of it is one product for all steps.
+
+    befores: the carry before every step, ``[T, *B, ...]``.
+    """
+
+    final: Carry
+    ys: Any
+    befores: Carry
+
+
+def unroll_by_adjoint(
+    adjoint: Adjoint, params: Params, run: Run, reverse: bool, unroll: int, known: Known | None = None
+) -> tuple[Carry, Any]:
+    """Return (final carry, ys), differentiable in reverse mode, once, by `reverse_loop`.
+
+    The forward loop is not run where its result is known; ``known`` is a constant to the gradient.
+    """
     arrays = run.zs, run.carry, run.init, run.steps
     regular = _rows_lead(run.batch, arrays) and not _closes_over_tracers(adjoint, params, run)
     if regular:
         arrays = _map_rows(partial(_flatten, run.batch), FORWARD, arrays)
+        known = known and Known(*_map_rows(partial(_flatten, run.batch), KNOWN, tuple(known)))
     zs, carry, init, steps = arrays
     forward, backward = (_fast_loops if regular else _plain_loops)(adjoint, reverse, unroll)
+    if known is not None:
+        forward = partial(_recovered, adjoint, known)
 
     @jax.custom_vjp
     def link(zs: Any, a: Any, carry: Carry, init: Carry | None, constants: Any) -> tuple[Carry, Any]:
@@ -72,6 +91,7 @@ STEPS_OF_ONE_ROW = 4  # in an iteration: a step of one row is as short as what t
 EVERY, ONE = 1, 0  # the axis of the rows, which is what all batch axes become, in arrays of every step and of one
 STEPS = Steps._make((EVERY, EVERY, ONE))
 FORWARD = EVERY, ONE, ONE, STEPS  # zs, carry, init, steps
+KNOWN = ONE, EVERY, EVERY  # final, ys, befores
 FORWARD_RESULTS = ONE, EVERY, EVERY, EVERY  # final, ys, operands, saved
 BACKWARD = EVERY, ONE, EVERY, STEPS  # saved, dfinal, dys, steps
 BACKWARD_RESULTS = EVERY, EVERY, ONE, ONE  # dzs, das, dcarry, dinit
@@ -103,6 +123,13 @@ def _closes_over_tracers(adjoint: Adjoint, params: Params, run: Run) -> bool:
         return adjoint.forward(params, carry, jax.tree.map(lambda leaf: leaf[0], zs))
 
     return not all(map(checks.concrete, jax.make_jaxpr(step)(params, run.carry, run.zs).consts))
+
+
+def _recovered(adjoint: Adjoint, known: Known, params: Params, zs: Any, *_: Any) -> tuple[Carry, Any, Any, Any]:
+    """Return what `forward_loop` does, from the carry before every step: all steps are independent then."""
+    params, zs, known = jax.lax.stop_gradient((params, zs, known))
+    _, _, operands, saved = nothing_closed_over(jax.vmap(adjoint.forward, (None, 0, 0))(params, known.befores, zs))
+    return known.final, known.ys, operands, saved
 
 
 def _plain_loops(adjoint: Adjoint, reverse: bool, unroll: int) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.bptt import Run, prepare
+from jaxrnn.bptt import Run, check, with_inputs
+from jaxrnn.checkpointing import check_checkpoint, unroll_in_segments
 from jaxrnn.engine import unroll_by_adjoint
 from jaxrnn.steps import Steps, select, zero_unless
 from jaxrnn.types import Array, Carry, Cell, Params
@@ -24,7 +25,7 @@ def unroll(
     mask: Any = None,
     resets: Any = None,
     reverse: bool = False,
-    checkpoint: None = None,
+    checkpoint: str | int | None = None,
     gradient: str = "auto",
     unroll: int = 1,
     key: Array | None = None,
@@ -44,7 +45,10 @@ def unroll(
         mask: bool ``[T, *B]``, which steps are valid; combines with ``lengths``.
         resets: bool ``[T, *B]``, which steps begin a new segment.
         reverse: run from the last valid step to the first.
-        checkpoint: must be None: every step's residuals are kept.
+        checkpoint: what is kept for the gradient. None, what it needs of every step; a number of steps S
+            or "sqrt", S = ⌈√T⌉, the carry at every S-th step, and a segment of S steps is run again
+            before its reverse loop; "carries", the carry before every step, from which a segment's
+            gates are computed at once. Noise by ``key`` is drawn once and kept.
         gradient: "auto", the fastest that is exact: by the cell's adjoint where it has one; "manual",
             by the adjoint or not at all; "autodiff", plain `lax.scan`, for forward mode, second
             derivatives and everything else that JAX can do.
@@ -69,23 +73,30 @@ def unroll(
         >>> cell = jaxrnn.gru(3, 5)
         >>> params = cell.init(jax.random.key(0))
         >>> h, ys = jaxrnn.unroll(cell, params, jnp.ones((7, 2, 3)), lengths=jnp.array([7, 4]))
-        >>> bool((ys[4:, 1] == 0).all()), bool((h[1] == ys[3, 1]).all())
+        >>> bool((ys[4:, 1] == 0).all()), bool(jnp.allclose(h[1], ys[3, 1]))
         (True, True)
     """
     checks.choice("gradient", gradient, GRADIENTS)
     checks.size("unroll", unroll)
-    if checkpoint is not None:
-        raise ValueError(f"checkpoint: only None is available so far, got {checkpoint!r}")
-    run = prepare(cell, params, xs, carry, lengths=lengths, mask=mask, resets=resets, reverse=reverse, key=key)
+    checks.cell("cell", cell)
     if gradient == "manual" and cell.adjoint is None:
         raise ValueError('gradient: "manual" needs a cell with an adjoint; write it as a split_cell, or use "auto"')
-    inexact = _all_inexact((run.zs, run.carry))
-    if gradient == "manual" and not inexact:
-        raise ValueError('gradient: "manual" needs floating inputs and a floating carry; use "auto" or "autodiff"')
-    empty = jax.tree.leaves(run.zs)[0].shape[0] == 0
-    if gradient == "autodiff" or cell.adjoint is None or empty or not inexact:
-        return unroll_by_scan(cell, params, run, reverse, unroll)
-    return unroll_by_adjoint(cell.adjoint, params, run, reverse, unroll)
+    check_checkpoint(checkpoint, cell, gradient)
+    run = check(cell, params, xs, carry, lengths=lengths, mask=mask, resets=resets, reverse=reverse, key=key)
+
+    def unroll_run(run: Run) -> tuple[Carry, Any]:
+        inexact = _all_inexact((run.zs, run.carry))
+        if gradient == "manual" and not inexact:
+            raise ValueError('gradient: "manual" needs floating inputs and a floating carry; use "auto" or "autodiff"')
+        if gradient == "autodiff" or cell.adjoint is None or not inexact:
+            return unroll_by_scan(cell, params, run, reverse, unroll)
+        return unroll_by_adjoint(cell.adjoint, params, run, reverse, unroll)
+
+    if jax.tree.leaves(run.xs)[0].shape[0] == 0:
+        return unroll_by_scan(cell, params, with_inputs(cell, params, run, key), reverse, unroll)
+    if checkpoint is None:
+        return unroll_run(with_inputs(cell, params, run, key))
+    return unroll_in_segments(cell, params, run, key, checkpoint, reverse, unroll, unroll_run)
 
 
 def unroll_by_scan(cell: Cell, params: Params, run: Run, reverse: bool, unroll: int) -> tuple[Carry, Any]:

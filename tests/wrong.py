@@ -145,7 +145,10 @@ BATCH = [
 ]
 DIRECTIONS = choices("reverse", "True or False", "yes", 1, None)
 GRADIENTS = choices("gradient", "'auto', 'manual', 'autodiff'", "hand", None, True, ["auto"], error=ValueError)
-CHECKPOINTS = choices("checkpoint", "None", 4, "sqrt", error=ValueError)
+CHECKPOINTS = [
+    *choices("checkpoint", "None", "none", "half", error=ValueError),
+    *(row for row in sizes("checkpoint") if not isinstance(row.value, str) and row.value is not None),
+]
 
 SEQUENCES = [
     Bad("xs", None, TypeError, "an array [time, *batch, features]", "NoneType"),

@@ -5,13 +5,19 @@ from typing import Any
 import jax
 
 from jaxrnn import checks
+from jaxrnn.checkpointing import check_checkpoint
 from jaxrnn.steps import flags, leading_axes, select
 from jaxrnn.types import Array, Carry, Cell, Layer, Params
 from jaxrnn.unrolling import GRADIENTS, unroll
 
 
 def recurrent(
-    cell: Cell, *, reverse: bool = False, gradient: str = "auto", checkpoint: None = None, unroll_factor: int = 1
+    cell: Cell,
+    *,
+    reverse: bool = False,
+    gradient: str = "auto",
+    checkpoint: str | int | None = None,
+    unroll_factor: int = 1,
 ) -> Layer:
     """Return the layer that runs ``cell`` over time: carry_t, y_t = step(params, carry_{t-1}, z_t).
 
@@ -39,8 +45,7 @@ def recurrent(
     checks.flag("reverse", reverse)
     checks.choice("gradient", gradient, GRADIENTS)
     checks.size("unroll_factor", unroll_factor)
-    if checkpoint is not None:
-        raise ValueError(f"checkpoint: only None is available so far, got {checkpoint!r}")
+    check_checkpoint(checkpoint, cell, gradient)
     if gradient == "manual" and cell.adjoint is None:
         raise ValueError('gradient: "manual" needs a cell with an adjoint; write it as a split_cell, or use "auto"')
 
