@@ -140,6 +140,7 @@ CELLS = (
     Entry("lstm", jaxrnn.lstm),
     Entry("gru-after", jaxrnn.gru),
     Entry("gru-before", jaxrnn.gru, {"reset_after": False}),
+    Entry("gru-activations", jaxrnn.gru, {"activations": (jax.nn.softplus, "sigmoid")}),
     Entry("learned-lstm", learned(jaxrnn.lstm)),
     Entry("user-vanilla", user_vanilla),
     Entry("user-lstm", user_lstm),
@@ -151,6 +152,7 @@ OPTIONS = (
     Entry("vanilla-sigmoid", jaxrnn.vanilla, {"activation": "sigmoid"}),
     Entry("vanilla-identity", jaxrnn.vanilla, {"activation": "identity"}),
     Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
+    Entry("gru-before-activations", jaxrnn.gru, {"reset_after": False, "activations": ((jnp.sin, jnp.cos), "relu")}),
     Entry("learned-gru-after", learned(jaxrnn.gru)),
     Entry("user-gru", user_gru),
 )
