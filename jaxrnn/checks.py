@@ -40,6 +40,13 @@ def number(name: str, value: Any) -> float:
     return float(value)
 
 
+def positive(name: str, value: Any) -> float:
+    """Return ``value`` if it is a finite number above 0, else raise."""
+    if number(name, value) <= 0:
+        raise ValueError(f"{name}: expected a number above 0, got {value}")
+    return float(value)
+
+
 def flag(name: str, value: Any) -> bool:
     """Return ``value`` if it is a bool, else raise."""
     if not isinstance(value, (bool, np.bool_)):
@@ -105,6 +112,14 @@ def array(name: str, value: Any) -> Array:
         return jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}") from error
+
+
+def constant(name: str, value: Any) -> np.ndarray:
+    """Return ``value``, which a factory keeps and so must know, as a NumPy array, or raise naming the argument."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected an array of known values, got {type(value).__name__}") from error
 
 
 def parameters(params: Any, kind: type, shapes: dict[str, tuple[int, ...] | None], call: str) -> None:

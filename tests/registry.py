@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxrnn
 
@@ -133,6 +134,12 @@ def user_step(input_size, hidden_size, *, dtype, carry_dtype):
     )
 
 
+def connected_leaky(input_size, hidden_size, **options):
+    """A leaky cell of units that excite or inhibit, some of which are not connected."""
+    mask = np.arange(hidden_size**2).reshape(hidden_size, hidden_size) % 4 != 1
+    return jaxrnn.leaky(input_size, hidden_size, alpha=0.4, dale=0.6, mask=mask, **options)
+
+
 CELLS = (
     Entry("vanilla-tanh", jaxrnn.vanilla),
     Entry("vanilla-relu", jaxrnn.vanilla, {"activation": "relu"}),
@@ -140,17 +147,36 @@ CELLS = (
     Entry("lstm", jaxrnn.lstm),
     Entry("gru-after", jaxrnn.gru),
     Entry("gru-before", jaxrnn.gru, {"reset_after": False}),
+    Entry("gru-activations", jaxrnn.gru, {"activations": ("tanh", "sigmoid")}),
+    Entry("minimal-gated", jaxrnn.minimal_gated),
+    Entry("normalized-vanilla", jaxrnn.normalized_vanilla),
+    Entry("residual-vanilla", jaxrnn.residual_vanilla, {"scale": 0.4}),
+    Entry("lem", jaxrnn.lem, {"dt": 0.7}),
+    Entry("leaky", connected_leaky),
     Entry("learned-lstm", learned(jaxrnn.lstm)),
     Entry("user-vanilla", user_vanilla),
     Entry("user-lstm", user_lstm),
     Entry("user-step", user_step),
     Entry("learned-user-lstm", learned(user_lstm)),
 )
-# What differs from a cell above in one formula: its gradients are checked, and the rest follows.
+# What differs from a cell above in one formula: its gradients are checked, and the rest follows. It follows for what
+# `split_cell` makes too: the adjoint, the loops and all that happens around a step are those of the cells above.
 OPTIONS = (
     Entry("vanilla-sigmoid", jaxrnn.vanilla, {"activation": "sigmoid"}),
     Entry("vanilla-identity", jaxrnn.vanilla, {"activation": "identity"}),
     Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
+    Entry("gru-before-callables", jaxrnn.gru, {"reset_after": False, "activations": ((jnp.sin, jnp.cos), jnp.arctan)}),
+    Entry("irnn", jaxrnn.irnn),
+    Entry("residual-callable", jaxrnn.residual_vanilla, {"activation": jax.nn.softplus}),
+    Entry("normalized-pair", jaxrnn.normalized_vanilla, {"activation": (jnp.sin, jnp.cos), "epsilon": 0.1}),
+    Entry("indrnn", jaxrnn.indrnn, {"bound": 1.2, "activation": "sigmoid"}),
+    Entry("ugrnn", jaxrnn.ugrnn),
+    Entry("intersection", jaxrnn.intersection),
+    Entry("janet", jaxrnn.janet, {"beta": 0.7}),
+    Entry("cornn", jaxrnn.cornn, {"dt": 0.5}),
+    Entry("cornn-implicit", jaxrnn.cornn, {"dt": 0.5, "implicit": True}),
+    Entry("leaky-low-rank", jaxrnn.leaky, {"dt": 2, "tau": 5, "rank": 2, "noise": 0.3}),
+    Entry("leaky-pair", jaxrnn.leaky, {"alpha": 1.0, "activation": (jnp.sin, jnp.cos)}),
     Entry("learned-gru-after", learned(jaxrnn.gru)),
     Entry("user-gru", user_gru),
 )

@@ -79,7 +79,15 @@ CELL_FUNCTIONS = {
     "gru": Function(
         jaxrnn.gru,
         {"input_size": D, "hidden_size": H},
-        [*CELL, *choices("reset_after", "True or False", "yes", 1, None)],
+        [
+            *CELL,
+            *choices("reset_after", "True or False", "yes", 1, None),
+            *choices(
+                "activations", "a pair (of the gates, of the candidate)", None, "tanh", ("tanh",), ["tanh", "tanh"]
+            ),
+            Bad("activations", ("tan", "tanh"), ValueError, "'tanh', 'relu'", "'tan'", "activations[0]"),
+            Bad("activations", ("sigmoid", None), TypeError, "'tanh', 'relu'", "None", "activations[1]"),
+        ],
     ),
     "init": Function(LSTM.init, {"key": KEY}, wrong.INIT_KEYS),
     "initial_carry": Function(

@@ -1,20 +1,53 @@
 """The cells, one file each: parameters, equations, step and hand-derived backward."""
 
+from jaxrnn.cells.cornn import CoRNNCarry, CoRNNParams, cornn
 from jaxrnn.cells.gru import GRUParams, gru
+from jaxrnn.cells.indrnn import IndRNNParams, indrnn
+from jaxrnn.cells.intersection import IntersectionParams, intersection
+from jaxrnn.cells.irnn import irnn
+from jaxrnn.cells.janet import JANETParams, janet
+from jaxrnn.cells.leaky import LeakyParams, leaky
 from jaxrnn.cells.learned import LearnedCarryParams, learned_carry
+from jaxrnn.cells.lem import LEMCarry, LEMParams, lem
 from jaxrnn.cells.lstm import LSTMCarry, LSTMParams, lstm
+from jaxrnn.cells.minimal_gated import MinimalGatedParams, minimal_gated
+from jaxrnn.cells.normalized_vanilla import NormalizedVanillaParams, normalized_vanilla
+from jaxrnn.cells.residual_vanilla import residual_vanilla
 from jaxrnn.cells.split import split_cell
+from jaxrnn.cells.ugrnn import UGRNNParams, ugrnn
 from jaxrnn.cells.vanilla import VanillaParams, vanilla
 
 __all__ = [
+    "CoRNNCarry",
+    "CoRNNParams",
     "GRUParams",
+    "IndRNNParams",
+    "IntersectionParams",
+    "JANETParams",
+    "LEMCarry",
+    "LEMParams",
     "LSTMCarry",
     "LSTMParams",
+    "LeakyParams",
     "LearnedCarryParams",
+    "MinimalGatedParams",
+    "NormalizedVanillaParams",
+    "UGRNNParams",
     "VanillaParams",
+    "cornn",
     "gru",
+    "indrnn",
+    "intersection",
+    "irnn",
+    "janet",
+    "leaky",
     "learned_carry",
+    "lem",
     "lstm",
+    "minimal_gated",
+    "normalized_vanilla",
+    "residual_vanilla",
     "split_cell",
+    "ugrnn",
     "vanilla",
 ]

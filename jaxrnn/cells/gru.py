@@ -1,20 +1,22 @@
 """The gated recurrent unit of Cho et al. (2014), with the reset gate after or before the product.
 
-The update gate is u here (z in most texts), since z is what `Cell.inputs` gives.
+The update gate is u here (z in most texts), since z is what `Cell.inputs` gives; σ and φ may be any
+elementwise functions, the logistic function and tanh unless given.
 
     [r_t, u_t] = σ(x_t W_ru + b_ru + h_{t-1} U_ru)
     after:   q_t = h_{t-1} U_n + b_q
-             n_t = tanh(x_t W_n + b_n + r_t ⊙ q_t)
-    before:  n_t = tanh(x_t W_n + b_n + (r_t ⊙ h_{t-1}) U_n)
+             n_t = φ(x_t W_n + b_n + r_t ⊙ q_t)
+    before:  n_t = φ(x_t W_n + b_n + (r_t ⊙ h_{t-1}) U_n)
     h_t = (1 - u_t) ⊙ n_t + u_t ⊙ h_{t-1}
 
-Backward, with dh_t the whole cotangent of h_t, and dr, du, dn those of the pre-activations:
+Backward, with dh_t the whole cotangent of h_t, dr, du, dn those of the pre-activations, and r', u', n' the
+derivatives of σ and φ there (r_t(1-r_t), u_t(1-u_t) and 1-n_t² unless given):
 
-    dn = dh_t ⊙ (1-u_t) ⊙ (1-n_t²)
-    du = dh_t ⊙ (h_{t-1} - n_t) ⊙ u_t(1-u_t)
-    after:   dr = dn ⊙ q_t ⊙ r_t(1-r_t),   dq = dn ⊙ r_t
+    dn = dh_t ⊙ (1-u_t) ⊙ n'_t
+    du = dh_t ⊙ (h_{t-1} - n_t) ⊙ u'_t
+    after:   dr = dn ⊙ q_t ⊙ r'_t,   dq = dn ⊙ r_t
              dh_{t-1} = dh_t ⊙ u_t + [dr, du, dq] Uᵀ
-    before:  ds = dn U_nᵀ   (of s = r ⊙ h),   dr = ds ⊙ h_{t-1} ⊙ r_t(1-r_t)
+    before:  ds = dn U_nᵀ   (of s = r ⊙ h),   dr = ds ⊙ h_{t-1} ⊙ r'_t
              dh_{t-1} = dh_t ⊙ u_t + ds ⊙ r_t + [dr, du] U_ruᵀ
     dz = [dr, du, dn];   dW = Σ x_tᵀ dz,   db = Σ dz,   dx_t = dz Wᵀ
     after:   dU = Σ h_{t-1}ᵀ [dr, du, dq],   db_q = Σ dq
@@ -29,6 +31,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
+from jaxrnn.cells.activations import Activation, of_output, resolve_activation
 from jaxrnn.cells.gates import gates
 from jaxrnn.cells.products import (
     affine,
@@ -87,6 +90,7 @@ def gru(
     hidden_size: int,
     *,
     reset_after: bool = True,
+    activations: tuple[Any, Any] = ("sigmoid", "tanh"),
     input_init: init_with.Initializer = init_with.fan_in(),
     recurrent_init: init_with.Initializer = init_with.orthogonal(),
     bias_init: init_with.Initializer = init_with.zeros,
@@ -96,21 +100,23 @@ def gru(
     """Return the GRU cell: h_t = (1 - u) ⊙ n + u ⊙ h_{t-1}, with y_t = h_t.
 
     The gates are [r, u] = σ(x_t W_ru + b_ru + h_{t-1} U_ru), and the candidate is
-    n = tanh(x_t W_n + b_n + r ⊙ (h_{t-1} U_n + b_q)), as in cuDNN and torch, or, with
-    ``reset_after=False``, n = tanh(x_t W_n + b_n + (r ⊙ h_{t-1}) U_n), as in the original.
+    n = φ(x_t W_n + b_n + r ⊙ (h_{t-1} U_n + b_q)), as in cuDNN and torch, or, with
+    ``reset_after=False``, n = φ(x_t W_n + b_n + (r ⊙ h_{t-1}) U_n), as in the original.
 
     Args:
         input_size: D, the features of ``xs [T, *B, D]``.
         hidden_size: H, the features of the carry ``h [*B, H]`` and of ``ys [T, *B, H]``.
         reset_after: whether the reset gate acts after the product with U_n or before it. Published
             weights use both; the two are different networks.
+        activations: σ of the gates and φ of the candidate, each as the ``activation`` of `vanilla`. One
+            that clips first, such as ``lambda a: jnp.tanh(jnp.clip(a, -3, 3))``, is the ``clip`` of ONNX.
         input_init, recurrent_init, bias_init: `jaxrnn.initializers` for W, U and both biases, gate by
             gate.
         dtype: of the parameters, and so of inputs and outputs.
         carry_dtype: of h; that of the parameters unless given.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size below 1, an activation of unknown name.
         TypeError: an argument of the wrong type.
 
     Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder" (2014).
@@ -126,6 +132,7 @@ def gru(
     checks.size("input_size", input_size)
     checks.size("hidden_size", hidden_size)
     checks.flag("reset_after", reset_after)
+    sigma, phi = _resolve(activations, hidden_size)
     checks.functions(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
     checks.floating(dtype=dtype, carry_dtype=dtype if carry_dtype is None else carry_dtype)
     shapes = {
@@ -160,13 +167,23 @@ def gru(
         kernel, bias = _split(params.input), _split(params.bias)
         return Parts(affine(xs, kernel.ru, bias.ru), affine(xs, kernel.n, bias.n))
 
-    forward, adjoint = _reset_after(hidden_size) if reset_after else _reset_before(hidden_size)
+    forward, adjoint = (_reset_after if reset_after else _reset_before)(sigma, phi)
 
     def step(params: GRUParams, h: Array, z: Parts) -> tuple[Array, Array]:
         h, y, _, _ = forward(params, h, z)
         return h, y
 
     return Cell(init, initial_carry, step, inputs, adjoint)
+
+
+def _resolve(activations: Any, hidden_size: int) -> tuple[Activation, Activation]:
+    """Return σ of both gates, side by side, and φ of the candidate."""
+    if not isinstance(activations, tuple) or len(activations) != 2:
+        raise TypeError(f"activations: expected a pair (of the gates, of the candidate), got {activations!r}")
+    sigma, phi = (resolve_activation(each, f"activations[{index}]") for index, each in enumerate(activations))
+    if activations[0] == "sigmoid":
+        sigma = of_output(gates("ss", hidden_size), sigma.slope)
+    return sigma, phi
 
 
 def _split(x: Array) -> Parts:
@@ -179,9 +196,13 @@ def _beside(*parts: Array) -> Array:
     return jnp.concatenate(parts, axis=-1)
 
 
-def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
+def _slopes(sigma: Activation, a_ru: Array, *ru: Array) -> list[Array]:
+    """Return σ' at each of the gates; of slices, as everything else that a step computes from a gate."""
+    return [sigma.slope(sigma.keep(a, gate)) for a, gate in zip(jnp.split(a_ru, 2, axis=-1), ru, strict=True)]
+
+
+def _reset_after(sigma: Activation, phi: Activation) -> tuple[Callable, Adjoint]:
     """Return the step and the adjoint of the GRU of cuDNN and torch."""
-    squash = gates("ss", hidden_size)
 
     def with_bias(params: GRUParams, q: Array) -> Array:
         assert params.candidate_bias is not None
@@ -193,12 +214,15 @@ def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
 
     def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, Array, SavedAfter]:
         a = _split(recurrent_product(h_before, params.recurrent))  # in the loop, one product is faster than two
-        r, u = jnp.split(squash(z.ru.astype(h_before.dtype) + a.ru), 2, axis=-1)
+        a_ru = z.ru.astype(h_before.dtype) + a.ru
+        r, u = jnp.split(sigma.function(a_ru), 2, axis=-1)
         q = with_bias(params, a.n)
-        n = jnp.tanh(z.n.astype(h_before.dtype) + r * q)
+        a_n = z.n.astype(h_before.dtype) + r * q
+        n = phi.function(a_n)
         h = (1 - u) * n + u * h_before
-        dn = (1 - u) * (1 - n * n)
-        ru = _beside(dn * q * r * (1 - r), (h_before - n) * u * (1 - u))
+        r_slope, u_slope = _slopes(sigma, a_ru, r, u)
+        dn = (1 - u) * phi.slope(phi.keep(a_n, n))
+        ru = _beside(dn * q * r_slope, (h_before - n) * u_slope)
         return h, h.astype(z.n.dtype), h_before, SavedAfter(ru, q=dn * r, n=dn, h=u)
 
     def backward(transposed: Array, saved: SavedAfter, dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
@@ -214,9 +238,8 @@ def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
     return forward, Adjoint(forward, transpose, backward, product, gradients, ahead=True)
 
 
-def _reset_before(hidden_size: int) -> tuple[Callable, Adjoint]:
+def _reset_before(sigma: Activation, phi: Activation) -> tuple[Callable, Adjoint]:
     """Return the step and the adjoint of the original GRU."""
-    squash = gates("ss", hidden_size)
 
     def product(params: GRUParams, operands: tuple[Array, Array]) -> Parts:
         kernel, (h, s) = _split(params.recurrent), operands
@@ -224,12 +247,15 @@ def _reset_before(hidden_size: int) -> tuple[Callable, Adjoint]:
 
     def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
         kernel = _split(params.recurrent)
-        r, u = jnp.split(squash(z.ru.astype(h_before.dtype) + recurrent_product(h_before, kernel.ru)), 2, axis=-1)
+        a_ru = z.ru.astype(h_before.dtype) + recurrent_product(h_before, kernel.ru)
+        r, u = jnp.split(sigma.function(a_ru), 2, axis=-1)
         s = r * h_before
-        n = jnp.tanh(z.n.astype(h_before.dtype) + recurrent_product(s, kernel.n))
+        a_n = z.n.astype(h_before.dtype) + recurrent_product(s, kernel.n)
+        n = phi.function(a_n)
         h = (1 - u) * n + u * h_before
-        un = _beside((h_before - n) * u * (1 - u), (1 - u) * (1 - n * n))
-        return h, h.astype(z.n.dtype), (h_before, s), SavedBefore(un, h=u, r=h_before * r * (1 - r), s=r)
+        r_slope, u_slope = _slopes(sigma, a_ru, r, u)
+        un = _beside((h_before - n) * u_slope, (1 - u) * phi.slope(phi.keep(a_n, n)))
+        return h, h.astype(z.n.dtype), (h_before, s), SavedBefore(un, h=u, r=h_before * r_slope, s=r)
 
     def backward(transposed: Parts, saved: SavedBefore, dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
         dh = dh + dy.astype(dh.dtype)

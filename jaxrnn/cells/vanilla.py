@@ -11,13 +11,14 @@ Backward, with dh_t the whole cotangent of h_t (its own output's and what comes 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
+from jaxrnn.cells.activations import resolve_activation
 from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, weight_gradient, zero_carry
 from jaxrnn.types import Adjoint, Array, Cell
 
@@ -28,45 +29,6 @@ class VanillaParams(NamedTuple):
     input: Array
     recurrent: Array
     bias: Array
-
-
-class Activation(NamedTuple):
-    """A function φ and its derivative.
-
-    function: ``φ(a) -> h``.
-    keep: ``(a, h) -> kept``, what the derivative is computed from; h where that will do, which is there anyway.
-    slope: ``(kept) -> φ'(a)``.
-    """
-
-    function: Callable[[Array], Array]
-    keep: Callable[[Array, Array], Array]
-    slope: Callable[[Array], Array]
-
-
-def _of_output(function: Callable[[Array], Array], slope: Callable[[Array], Array]) -> Activation:
-    return Activation(function, lambda a, h: h, slope)
-
-
-ACTIVATIONS = {
-    "tanh": _of_output(jnp.tanh, lambda h: 1 - h * h),
-    "relu": _of_output(jax.nn.relu, lambda h: (h > 0).astype(h.dtype)),
-    "sigmoid": _of_output(jax.nn.sigmoid, lambda h: h * (1 - h)),
-    "identity": _of_output(lambda a: a, jnp.ones_like),
-}
-
-
-def resolve_activation(activation: Any) -> Activation:
-    """Return the `Activation` that a name, a pair (φ, φ') or a callable stands for."""
-    if isinstance(activation, str):
-        return ACTIVATIONS[checks.choice("activation", activation, tuple(ACTIVATIONS))]
-    if isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation)):
-        return Activation(activation[0], lambda a, h: activation[1](a), lambda slope: slope)
-    if callable(activation):
-        function = cast(Callable[[Array], Array], activation)
-        # In the forward step, where all that φ reads is at hand.
-        return Activation(function, lambda a, h: jax.jvp(function, (a,), (jnp.ones_like(a),))[1], lambda slope: slope)
-    names = ", ".join(map(repr, ACTIVATIONS))
-    raise TypeError(f"activation: expected {names}, a pair (φ, φ') or a callable, got {activation!r}")
 
 
 def vanilla(

@@ -40,15 +40,15 @@ def lstm(params, xs, carry):
         yield (h, c), h
 
 
-def gru(params, xs, h, reset_after):
+def gru(params, xs, h, reset_after, sigma=sigmoid, phi=np.tanh):
     W, U, b = (gates(array, "run") for array in params[:3])
     for x in xs:
-        r = sigmoid(W["r"].T @ x + b["r"] + U["r"].T @ h)
-        u = sigmoid(W["u"].T @ x + b["u"] + U["u"].T @ h)
+        r = sigma(W["r"].T @ x + b["r"] + U["r"].T @ h)
+        u = sigma(W["u"].T @ x + b["u"] + U["u"].T @ h)
         if reset_after:
-            n = np.tanh(W["n"].T @ x + b["n"] + r * (U["n"].T @ h + np.asarray(params.candidate_bias)))
+            n = phi(W["n"].T @ x + b["n"] + r * (U["n"].T @ h + np.asarray(params.candidate_bias)))
         else:
-            n = np.tanh(W["n"].T @ x + b["n"] + U["n"].T @ (r * h))
+            n = phi(W["n"].T @ x + b["n"] + U["n"].T @ (r * h))
         h = (1 - u) * n + u * h
         yield h, h
 
@@ -63,12 +63,27 @@ CASES = {
     "lstm": (jaxrnn.lstm, {}, lstm),
     "gru-after": (jaxrnn.gru, {}, functools.partial(gru, reset_after=True)),
     "gru-before": (jaxrnn.gru, {"reset_after": False}, functools.partial(gru, reset_after=False)),
+    "gru-activations": (
+        jaxrnn.gru,
+        {"activations": ((jnp.sin, jnp.cos), jnp.arctan)},
+        functools.partial(gru, reset_after=True, sigma=np.sin, phi=np.arctan),
+    ),
+    "gru-before-activations": (
+        jaxrnn.gru,
+        {"reset_after": False, "activations": ("tanh", "sigmoid")},
+        functools.partial(gru, reset_after=False, sigma=np.tanh, phi=sigmoid),
+    ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_values_are_those_of_the_equations(case, key, rng):
-    factory, options, equations = CASES[case]
+    hold(CASES[case], key, rng)
+
+
+def hold(case, key, rng):
+    """Fail unless the cell's outputs and last carry are those that ``equations(params, xs, carry)`` yield."""
+    factory, options, equations = case
     cell = factory(D, H, dtype=jnp.float64, **options)
     params = noisy_params(cell, key)
     xs = rng.standard_normal((T, D))
