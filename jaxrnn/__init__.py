@@ -3,11 +3,17 @@
 from jaxrnn import decoding, initializers, losses, training
 from jaxrnn.bptt import Gradients, bptt
 from jaxrnn.cells import (
+    ConvGRUParams,
+    ConvLSTMParams,
+    ConvVanillaParams,
     GRUParams,
     LearnedCarryParams,
     LSTMCarry,
     LSTMParams,
     VanillaParams,
+    conv_gru,
+    conv_lstm,
+    conv_vanilla,
     gru,
     learned_carry,
     lstm,
@@ -22,6 +28,9 @@ from jaxrnn.unrolling import unroll
 __all__ = [
     "Adjoint",
     "Cell",
+    "ConvGRUParams",
+    "ConvLSTMParams",
+    "ConvVanillaParams",
     "DenseParams",
     "EmbeddingParams",
     "GRUParams",
@@ -34,6 +43,9 @@ __all__ = [
     "VanillaParams",
     "bptt",
     "check_gradients",
+    "conv_gru",
+    "conv_lstm",
+    "conv_vanilla",
     "decoding",
     "dense",
     "dropout",

@@ -35,6 +35,11 @@ def learned(factory: Callable[..., jaxrnn.Cell]) -> Callable[..., jaxrnn.Cell]:
     return lambda *args, **options: jaxrnn.learned_carry(factory(*args, **options))
 
 
+def over(factory: Callable[..., jaxrnn.Cell], *spatial: int) -> Callable[..., jaxrnn.Cell]:
+    """Return the ``factory`` of a convolutional cell as one of sizes, for images with those positions."""
+    return lambda channels, hidden, **options: factory((*spatial, channels), hidden, **options)
+
+
 class UserParams(NamedTuple):
     """What a user's own vanilla, LSTM or GRU might hold."""
 
@@ -133,6 +138,7 @@ def user_step(input_size, hidden_size, *, dtype, carry_dtype):
     )
 
 
+SINE = (jnp.sin, jnp.cos)
 CELLS = (
     Entry("vanilla-tanh", jaxrnn.vanilla),
     Entry("vanilla-relu", jaxrnn.vanilla, {"activation": "relu"}),
@@ -140,6 +146,8 @@ CELLS = (
     Entry("lstm", jaxrnn.lstm),
     Entry("gru-after", jaxrnn.gru),
     Entry("gru-before", jaxrnn.gru, {"reset_after": False}),
+    Entry("conv-lstm-2d", over(jaxrnn.conv_lstm, 3, 2), {"kernel_size": 2}, (3, 2, D)),
+    Entry("conv-gru-1d", over(jaxrnn.conv_gru, 3), {"kernel_size": 3}, (3, D)),
     Entry("learned-lstm", learned(jaxrnn.lstm)),
     Entry("user-vanilla", user_vanilla),
     Entry("user-lstm", user_lstm),
@@ -150,7 +158,19 @@ CELLS = (
 OPTIONS = (
     Entry("vanilla-sigmoid", jaxrnn.vanilla, {"activation": "sigmoid"}),
     Entry("vanilla-identity", jaxrnn.vanilla, {"activation": "identity"}),
-    Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
+    Entry("vanilla-pair", jaxrnn.vanilla, {"activation": SINE}),
+    Entry(
+        "conv-vanilla-3d",
+        over(jaxrnn.conv_vanilla, 3, 2, 1),
+        {"kernel_size": (2, 1, 2), "strides": (2, 1, 1), "recurrent_kernel_size": (2, 2, 1), "activation": SINE},
+        (3, 2, 1, D),
+    ),
+    Entry(
+        "conv-gru-before",
+        lambda channels, hidden, **options: jaxrnn.conv_gru((4, 2 * channels), 2 * hidden, 2, **options),
+        {"reset_after": False, "groups": 2, "padding": "valid", "dilation": 2},
+        (4, 2 * D),
+    ),
     Entry("learned-gru-after", learned(jaxrnn.gru)),
     Entry("user-gru", user_gru),
 )
