@@ -52,7 +52,7 @@ class Convolution(NamedTuple):
         return (*self.kernel_size, self.channels // self.groups, gates * self.out_channels)
 
     def __call__(self, x: Array, kernel: Array) -> Array:
-        """Return x * W in the dtype of x; weights of a lower precision are multiplied as they are."""
+        """Return x * W in the dtype of x, as it is multiplied in that of W and summed in the wider of the two."""
         axes = len(self.spatial)
         leading, image = x.shape[: -axes - 1], x.shape[-axes - 1 :]
         gates = kernel.shape[-1] // self.out_channels
@@ -65,9 +65,9 @@ class Convolution(NamedTuple):
             rhs_dilation=self.dilation,
             dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
             feature_group_count=self.groups,
-            preferred_element_type=x.dtype,
+            preferred_element_type=max(x.dtype, kernel.dtype, key=lambda dtype: dtype.itemsize),
         )
-        return self._swap(y, self.groups, gates).reshape(*leading, *y.shape[1:])
+        return self._swap(y, self.groups, gates).reshape(*leading, *y.shape[1:]).astype(x.dtype)
 
     def transpose(self, x: Array, kernel: Array, dy: Array) -> Array:
         """Return dx, the cotangent of x, of which the shape alone matters, for that of x * W."""
