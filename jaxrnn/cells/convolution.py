@@ -44,8 +44,8 @@ class Convolution(NamedTuple):
     @property
     def out_spatial(self) -> tuple[int, ...]:
         """The positions of the result."""
-        lost = [0] * len(self.spatial) if self.padding == "same" else [window - 1 for window in self.windows]
-        return tuple(-(-(n - less) // s) for n, less, s in zip(self.spatial, lost, self.strides, strict=True))
+        at_ends = [0 if self.padding == "same" else window - 1 for window in self.windows]
+        return tuple(-(-(n - lost) // s) for n, lost, s in zip(self.spatial, at_ends, self.strides, strict=True))
 
     def kernel_shape(self, gates: int) -> tuple[int, ...]:
         """Return the shape of W."""
@@ -160,8 +160,8 @@ def convolutions(
         )
     if min(over_inputs.out_spatial) < 1:
         raise ValueError(
-            f"kernel_size: expected to span at most the {tuple(spatial)} positions that padding 'valid' leaves it, "
-            f"got {kernel}, which with dilation {over_inputs.dilation} spans {over_inputs.windows}"
+            f"kernel_size: expected to span at most the {tuple(spatial)} positions of the image, with padding "
+            f"'valid', got {kernel}, which with dilation {over_inputs.dilation} spans {over_inputs.windows}"
         )
     ones = (1,) * axes
     over_carry = Convolution(
