@@ -5,6 +5,7 @@ known only outside jit; `concrete` tells.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -29,6 +30,15 @@ def size(name: str, value: Any, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name}: expected at least {least}, got {value}")
     return int(value)
+
+
+def sizes(name: str, value: Any, counts: range, layout: str) -> tuple[int, ...]:
+    """Return ``value`` if it is a tuple of ints of at least 1, as many as ``counts`` has, else raise."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{name}: expected {layout}, got {value!r}")
+    if len(value) not in counts:
+        raise ValueError(f"{name}: expected {layout}, got {value!r}")
+    return tuple(size(name, item) for item in value)
 
 
 def number(name: str, value: Any) -> float:
@@ -122,7 +132,7 @@ def constant(name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{name}: expected an array of known values, got {type(value).__name__}") from error
 
 
-def parameters(params: Any, kind: type, shapes: dict[str, tuple[int, ...] | None], call: str) -> None:
+def parameters(params: Any, kind: type, shapes: Mapping[str, tuple[int, ...] | None], call: str) -> None:
     """Raise unless ``params`` is a ``kind`` with the given shapes and one floating dtype throughout."""
     if not isinstance(params, kind):
         raise TypeError(f"params: expected the {kind.__name__} of {call}, got {type(params).__name__}")
@@ -149,6 +159,16 @@ def features(name: str, xs: Any, expected: int, dtype: Any, call: str) -> None:
         raise TypeError(f"{name}: expected an array [..., {expected}], got {type(xs).__name__}")
     if len(xs.shape) == 0 or xs.shape[-1] != expected:
         raise ValueError(f"{name}: expected {expected} features on the last axis for {call}, got shape {xs.shape}")
+    if xs.dtype != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype}, that of params, got {xs.dtype}")
+
+
+def images(name: str, xs: Any, expected: tuple[int, ...], dtype: Any, call: str) -> None:
+    """Raise unless ``xs [..., *spatial, channels]`` ends in the axes ``expected``, of the parameters' dtype."""
+    if not hasattr(xs, "shape") or not hasattr(xs, "dtype"):
+        raise TypeError(f"{name}: expected an array [..., *{expected}], got {type(xs).__name__}")
+    if xs.shape[-len(expected) :] != expected:
+        raise ValueError(f"{name}: expected {expected} on the last axes for {call}, got shape {xs.shape}")
     if xs.dtype != dtype:
         raise TypeError(f"{name}: expected dtype {dtype}, that of params, got {xs.dtype}")
 

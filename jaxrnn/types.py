@@ -52,7 +52,7 @@ class Adjoint(NamedTuple):
         added to z, and stores it once.
     product: ``(params, operand) -> a``. Linear in params, over any leading axes.
     gradients: ``(params, xs, operands, dzs, das) -> (dparams, dxs)``. The contractions over all
-        steps, by hand, for `bptt`; None where `forward` and `backward` come from autodiff.
+        steps, by hand, for `bptt`; None where any part of the backward pass is left to autodiff.
     ahead: whether a loop without a gradient reads z one step ahead. XLA for CPUs makes one fusion of a
         step that is all elementwise after its product, and a fusion that reads its part of zs itself
         is not vectorised; a step with more than one fusion only pays for the copy.

@@ -36,6 +36,11 @@ def learned(factory: Callable[..., jaxrnn.Cell]) -> Callable[..., jaxrnn.Cell]:
     return lambda *args, **options: jaxrnn.learned_carry(factory(*args, **options))
 
 
+def over(factory: Callable[..., jaxrnn.Cell], *spatial: int) -> Callable[..., jaxrnn.Cell]:
+    """Return the ``factory`` of a convolutional cell as one of sizes, for images with those positions."""
+    return lambda channels, hidden, **options: factory((*spatial, channels), hidden, **options)
+
+
 class UserParams(NamedTuple):
     """What a user's own vanilla, LSTM or GRU might hold."""
 
@@ -140,6 +145,7 @@ def connected_leaky(input_size, hidden_size, **options):
     return jaxrnn.leaky(input_size, hidden_size, alpha=0.4, dale=0.6, mask=mask, **options)
 
 
+SINE = (jnp.sin, jnp.cos)
 CELLS = (
     Entry("vanilla-tanh", jaxrnn.vanilla),
     Entry("vanilla-relu", jaxrnn.vanilla, {"activation": "relu"}),
@@ -153,6 +159,8 @@ CELLS = (
     Entry("residual-vanilla", jaxrnn.residual_vanilla, {"scale": 0.4}),
     Entry("lem", jaxrnn.lem, {"dt": 0.7}),
     Entry("leaky", connected_leaky),
+    Entry("conv-lstm-2d", over(jaxrnn.conv_lstm, 3, 2), {"kernel_size": 2}, (3, 2, D)),
+    Entry("conv-gru-1d", over(jaxrnn.conv_gru, 3), {"kernel_size": 3}, (3, D)),
     Entry("learned-lstm", learned(jaxrnn.lstm)),
     Entry("user-vanilla", user_vanilla),
     Entry("user-lstm", user_lstm),
@@ -164,11 +172,10 @@ CELLS = (
 OPTIONS = (
     Entry("vanilla-sigmoid", jaxrnn.vanilla, {"activation": "sigmoid"}),
     Entry("vanilla-identity", jaxrnn.vanilla, {"activation": "identity"}),
-    Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
-    Entry("gru-before-callables", jaxrnn.gru, {"reset_after": False, "activations": ((jnp.sin, jnp.cos), jnp.arctan)}),
+    Entry("gru-before-callables", jaxrnn.gru, {"reset_after": False, "activations": (SINE, jnp.arctan)}),
     Entry("irnn", jaxrnn.irnn),
     Entry("residual-callable", jaxrnn.residual_vanilla, {"activation": jax.nn.softplus}),
-    Entry("normalized-pair", jaxrnn.normalized_vanilla, {"activation": (jnp.sin, jnp.cos), "epsilon": 0.1}),
+    Entry("normalized-pair", jaxrnn.normalized_vanilla, {"activation": SINE, "epsilon": 0.1}),
     Entry("indrnn", jaxrnn.indrnn, {"bound": 1.2, "activation": "sigmoid"}),
     Entry("ugrnn", jaxrnn.ugrnn),
     Entry("intersection", jaxrnn.intersection),
@@ -176,7 +183,20 @@ OPTIONS = (
     Entry("cornn", jaxrnn.cornn, {"dt": 0.5}),
     Entry("cornn-implicit", jaxrnn.cornn, {"dt": 0.5, "implicit": True}),
     Entry("leaky-low-rank", jaxrnn.leaky, {"dt": 2, "tau": 5, "rank": 2, "noise": 0.3}),
-    Entry("leaky-pair", jaxrnn.leaky, {"alpha": 1.0, "activation": (jnp.sin, jnp.cos)}),
+    Entry("leaky-pair", jaxrnn.leaky, {"alpha": 1.0, "activation": SINE}),
+    Entry("vanilla-pair", jaxrnn.vanilla, {"activation": SINE}),
+    Entry(
+        "conv-vanilla-3d",
+        over(jaxrnn.conv_vanilla, 3, 2, 1),
+        {"kernel_size": (2, 1, 2), "strides": (2, 1, 1), "recurrent_kernel_size": (2, 2, 1), "activation": SINE},
+        (3, 2, 1, D),
+    ),
+    Entry(
+        "conv-gru-before",
+        lambda channels, hidden, **options: jaxrnn.conv_gru((4, 2 * channels), 2 * hidden, 2, **options),
+        {"reset_after": False, "groups": 2, "padding": "valid", "dilation": 2},
+        (4, 2 * D),
+    ),
     Entry("learned-gru-after", learned(jaxrnn.gru)),
     Entry("user-gru", user_gru),
 )

@@ -43,13 +43,14 @@ class Case(NamedTuple):
 def example(entry: Entry, gradient: str, around: str = "plain", time: int = T, batch: int = B, hidden: int = H) -> Case:
     cell = sized(entry, D, hidden)
     params = cell.init(jax.random.key(0))
+    xs = jnp.ones((time, batch, *entry.features[:-1], D))
     carry = cell.initial_carry(params, (batch,))
 
     def loss(params, xs, carry):
         final, ys = jaxrnn.unroll(cell, params, xs, carry, gradient=gradient, **AROUND[around])
         return (ys**2).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(final))
 
-    return Case(loss, (params, jnp.ones((time, batch, D)), carry))
+    return Case(loss, (params, xs, carry))
 
 
 @functools.cache
@@ -119,8 +120,14 @@ def test_the_inspection_sees_a_weight_in_a_while_loop():
     assert sizes_in_loop(loops(jaxpr)[0]) == {weight.size}
 
 
+PRODUCTS = ("dot_general", "conv_general_dilated")
+
+
 def contracted(equation: Any) -> int:
-    """Return over how many elements a product sums."""
+    """Return over how many elements a product or a convolution sums."""
+    if equation.primitive.name == "conv_general_dilated":
+        kernel, (out, *_) = equation.invars[1].aval, equation.params["dimension_numbers"].rhs_spec
+        return kernel.size // kernel.shape[out]
     (axes, _), _ = equation.params["dimension_numbers"]
     return math.prod(equation.invars[0].aval.shape[axis] for axis in axes)
 
@@ -129,19 +136,21 @@ def contracted(equation: Any) -> int:
 def test_every_weight_gradient_is_one_contraction_after_the_loop(name, around):
     jaxpr = gradient_jaxpr(name, "auto", around)
 
-    products = [(equation, inside) for equation, inside in walk(jaxpr) if equation.primitive.name == "dot_general"]
+    products = [(equation, inside) for equation, inside in walk(jaxpr) if equation.primitive.name in PRODUCTS]
     outside = [equation for equation, inside in products if not inside]
     # Forward and back, one product with the carry for each of the cell's: nothing is computed twice.
     assert len(loops(jaxpr)) == 2
     assert len(products) - len(outside) == 2 * IN_LOOP.get(name, 1)
 
-    over_rows = [equation for equation in outside if contracted(equation) == T * B]
-    matrices = [leaf for leaf in weights(name) if leaf.ndim == 2]
+    positions = math.prod(BY_NAME[name].features[:-1])  # of a convolution, each of which is a row
+    over_rows = [equation for equation in outside if contracted(equation) == T * B * positions]
+    matrices = [leaf for leaf in weights(name) if leaf.ndim > 1]
     assert len(over_rows) == AFTER_LOOP.get(name, 2)
     assert sum(e.outvars[0].aval.size for e in over_rows) == sum(leaf.size for leaf in matrices)
     # x W for all rows, and its transpose. (Of h U, only the shape is asked for.)
-    assert sum(contracted(e) == D for e in outside) == AFTER_LOOP.get(name, 2) // 2
-    assert sum(e.outvars[0].aval.size == T * B * D for e in outside) == AFTER_LOOP.get(name, 2) // 2
+    terms, of_inputs = math.prod(matrices[0].shape[:-1]), T * B * positions * D
+    assert sum(contracted(e) == terms for e in outside) == AFTER_LOOP.get(name, 2) // 2
+    assert sum(e.outvars[0].aval.size == of_inputs for e in outside) == AFTER_LOOP.get(name, 2) // 2
 
 
 def temporary_bytes(function: Any, *arguments: Any) -> int:

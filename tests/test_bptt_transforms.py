@@ -21,11 +21,11 @@ STEPS = {
 
 def draw(name: str, key: jax.Array, batch: int = B) -> tuple[jaxrnn.Cell, dict[str, Any]]:
     """Return a cell in float64 and all that `unroll` takes of arrays."""
-    cell = BY_NAME[name].cell(jnp.float64)
+    cell, features = BY_NAME[name].cell(jnp.float64), BY_NAME[name].features
     params_key, xs_key, carry_key = jax.random.split(key, 3)
     params = noisy_params(cell, params_key)
     carry = jax.eval_shape(lambda p: cell.initial_carry(p, (batch,)), params)
-    xs = jax.random.normal(xs_key, (T, batch, D))
+    xs = jax.random.normal(xs_key, (T, batch, *features))
     return cell, {"params": params, "xs": xs, "carry": normal_like(carry_key, carry)}
 
 
@@ -57,7 +57,8 @@ EVERYTHING = ("params", "xs", "carry", "lengths", "mask", "resets")
 @pytest.mark.parametrize(
     ("name", "mapped"),
     [("gru-after", (argument,)) for argument in EVERYTHING]
-    + [(name, EVERYTHING) for name in ("learned-lstm", "gru-before", "user-lstm")],
+    + [(name, EVERYTHING) for name in ("learned-lstm", "gru-before", "user-lstm")]
+    + [("conv-gru-1d", ("xs", "mask"))],
 )
 def test_vmap_of_grad_equals_a_loop(name, mapped, key, float64):
     draws = [draw(name, k) for k in jax.random.split(key, 3)]

@@ -20,6 +20,34 @@ CELL = [
     *wrong.NO_DTYPE,
     *wrong.dtypes("carry_dtype"),
 ]
+IMAGE, LAYOUT = (5, 2, D), "1 to 3 spatial sizes and the channels"
+CONV = jaxrnn.conv_lstm(IMAGE, H, 3)
+CONV_CELL = [
+    *choices("input_shape", LAYOUT, 3, None, "32"),
+    *choices("input_shape", LAYOUT, (), (3,), (2, 2, 2, 2, 2), error=ValueError),
+    Bad("input_shape", (5, 0, D), ValueError, "at least 1", "0"),
+    Bad("input_shape", (5, 2.0, D), TypeError, "an int", "2.0"),
+    *wrong.sizes("hidden_channels", "groups"),
+    Bad("groups", 3, ValueError, "a divisor of 3 input and 4 hidden channels", "3"),
+    Bad("groups", 2, ValueError, "a divisor of 3 input and 4 hidden channels", "2"),
+    *(
+        row
+        for name in ("kernel_size", "strides", "dilation", "recurrent_kernel_size")
+        for row in (
+            *choices(name, "an int, or one for each of 2 axes", (2,), (1, 2, 3), error=ValueError),
+            Bad(name, 0, ValueError, "at least 1", "0"),
+            Bad(name, (2, -1), ValueError, "at least 1", "-1"),
+            Bad(name, (2, 1.0), TypeError, "an int", "1.0"),
+            *choices(name, "an int", "3", 2.0, True),
+        )
+    ),
+    *choices("padding", "'same', 'valid'", "SAME", 1, None, error=ValueError),
+    *wrong.initializers("input_init", "recurrent_init", "bias_init"),
+    *wrong.dtypes("dtype"),
+    *wrong.NO_DTYPE,
+    *wrong.dtypes("carry_dtype"),
+]
+CONV_CALL = {"input_shape": IMAGE, "hidden_channels": H, "kernel_size": 3}
 SPLIT = {
     "init": lambda key: jnp.eye(D),
     "initial_carry": lambda params, batch_shape=(): jnp.zeros((*batch_shape, D)),
@@ -87,6 +115,49 @@ CELL_FUNCTIONS = {
             ),
             Bad("activations", ("tan", "tanh"), ValueError, "'tanh', 'relu'", "'tan'", "activations[0]"),
             Bad("activations", ("sigmoid", None), TypeError, "'tanh', 'relu'", "None", "activations[1]"),
+        ],
+    ),
+    "conv_vanilla": Function(
+        jaxrnn.conv_vanilla,
+        CONV_CALL,
+        [
+            *CONV_CELL,
+            *choices("activation", "'tanh', 'relu', 'sigmoid', 'identity'", "tan", error=ValueError),
+            *choices("activation", "a pair (φ, φ') or a callable", None, ("tanh", "relu")),
+        ],
+    ),
+    "conv_lstm": Function(
+        jaxrnn.conv_lstm,
+        CONV_CALL,
+        [
+            *CONV_CELL,
+            *choices("forget_bias", "a number", "1", None),
+            *choices("forget_bias", "finite", float("nan"), error=ValueError),
+        ],
+    ),
+    "conv_gru": Function(
+        jaxrnn.conv_gru, CONV_CALL, [*CONV_CELL, *choices("reset_after", "True or False", "yes", 1, None)]
+    ),
+    "conv_lstm without room": Function(
+        lambda kernel_size: jaxrnn.conv_lstm(IMAGE, H, kernel_size, padding="valid", dilation=2),
+        {"kernel_size": (3, 1)},
+        [
+            Bad("kernel_size", (4, 1), ValueError, "at most the (5, 2) positions", "spans (7, 1)"),
+            Bad("kernel_size", 2, ValueError, "at most the (5, 2) positions", "(2, 2), which with dilation (2, 2)"),
+        ],
+    ),
+    "conv_lstm, run": Function(
+        lambda params, xs: jaxrnn.unroll(CONV, params, xs),
+        {"params": params_of(CONV), "xs": np.ones((T, B, *IMAGE), np.float32)},
+        [
+            *wrong.params(CONV, "ConvLSTMParams", "conv_lstm((5, 2, 3), 4, (3, 3))"),
+            *wrong.SEQUENCES[:-1],
+            Bad("xs", np.ones(IMAGE, np.float32), ValueError, "[time, *batch, features]", "(5, 2, 3)"),
+            Bad(
+                "xs", np.ones((T, B, 2, 5, D), np.float32), ValueError, "(5, 2, 3) on the last axes", "(5, 2, 2, 5, 3)"
+            ),
+            Bad("xs", np.ones((T, B, *IMAGE), np.float16), TypeError, "float32, that of params", "float16"),
+            Bad("xs", [np.ones((T, *IMAGE), np.float32)], TypeError, "an array [..., *(5, 2, 3)]", "list"),
         ],
     ),
     "init": Function(LSTM.init, {"key": KEY}, wrong.INIT_KEYS),
@@ -251,6 +322,7 @@ def test_every_argument_is_wrong_once():
     assert wrong.untested_arguments(TABLE) == []
     tested = {function.call for function in TABLE.values()}
     public = {jaxrnn.vanilla, jaxrnn.lstm, jaxrnn.gru, jaxrnn.learned_carry, jaxrnn.split_cell}
+    public |= {jaxrnn.conv_vanilla, jaxrnn.conv_lstm, jaxrnn.conv_gru}
     assert public | {jaxrnn.unroll, jaxrnn.bptt} <= tested
 
 

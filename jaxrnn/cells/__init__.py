@@ -1,5 +1,8 @@
 """The cells, one file each: parameters, equations, step and hand-derived backward."""
 
+from jaxrnn.cells.conv_gru import ConvGRUParams, conv_gru
+from jaxrnn.cells.conv_lstm import ConvLSTMParams, conv_lstm
+from jaxrnn.cells.conv_vanilla import ConvVanillaParams, conv_vanilla
 from jaxrnn.cells.cornn import CoRNNCarry, CoRNNParams, cornn
 from jaxrnn.cells.gru import GRUParams, gru
 from jaxrnn.cells.indrnn import IndRNNParams, indrnn
@@ -20,6 +23,9 @@ from jaxrnn.cells.vanilla import VanillaParams, vanilla
 __all__ = [
     "CoRNNCarry",
     "CoRNNParams",
+    "ConvGRUParams",
+    "ConvLSTMParams",
+    "ConvVanillaParams",
     "GRUParams",
     "IndRNNParams",
     "IntersectionParams",
@@ -34,6 +40,9 @@ __all__ = [
     "NormalizedVanillaParams",
     "UGRNNParams",
     "VanillaParams",
+    "conv_gru",
+    "conv_lstm",
+    "conv_vanilla",
     "cornn",
     "gru",
     "indrnn",

@@ -83,7 +83,7 @@ def test_split_cell_with_trees_everywhere(reverse, key):
     assert all(float(jnp.abs(leaf).min()) > 0 for leaf in jax.tree.leaves(manual[1][0]))
 
 
-@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "user-lstm", "user-step"])
+@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "conv-gru-1d", "user-lstm", "user-step"])
 def test_learned_carry_starts_as_the_cell_does(name, key):
     plain = BY_NAME[name].cell(jnp.float64)
     cell = jaxrnn.learned_carry(plain)
@@ -91,7 +91,7 @@ def test_learned_carry_starts_as_the_cell_does(name, key):
     assert_trees_close(params.cell, plain.init(key), tolerance=0)
     assert_trees_close(params.carry, plain.initial_carry(params.cell), tolerance=0)
     assert (cell.adjoint is None) == (plain.adjoint is None)
-    xs = jax.random.normal(key, (T, B, D))
+    xs = jax.random.normal(key, (T, B, *BY_NAME[name].features))
     assert_trees_close(jaxrnn.unroll(cell, params, xs), jaxrnn.unroll(plain, params.cell, xs), tolerance=1e-15)
 
 
