@@ -38,6 +38,16 @@ def recurrent_product(h: Array, kernel: Array) -> Array:
     return jnp.matmul(h.astype(kernel.dtype), kernel, preferred_element_type=h.dtype)
 
 
+def diagonal_product(x: Array, diagonal: Array) -> Array:
+    """Return d ⊙ x, the product with the diagonal matrix of d, in the dtype of x; ``x [..., H]``, ``diagonal [H]``."""
+    return x * diagonal.astype(x.dtype).reshape((1,) * (x.ndim - 1) + diagonal.shape)
+
+
+def diagonal_gradient(x: Array, dy: Array) -> Array:
+    """Return dd = Σ x ⊙ dy of y = d ⊙ x, over all rows; ``x [..., H]``, ``dy [..., H]``, ``dd [H]``."""
+    return bias_gradient(x * dy)
+
+
 def zero_carry(shape: tuple[int, ...], params_dtype: Any, carry_dtype: Any) -> Array:
     """Return zeros in ``carry_dtype``, or in the dtype of the parameters where that is None."""
     return jnp.zeros(shape, params_dtype if carry_dtype is None else carry_dtype)

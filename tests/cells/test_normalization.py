@@ -1,0 +1,45 @@
+"""Layer normalisation: what it is for, and its backward against autodiff."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrnn.cells.normalization import gain_and_bias, layer_norm_backward, layer_norm_forward
+from jaxrnn.cells.products import bias_gradient, diagonal_gradient
+
+
+def test_rows_have_mean_0_and_variance_1(rng, float64):
+    x = rng.standard_normal((3, 2, 7)) * 5 + 3
+    y, s = layer_norm_forward(jnp.asarray(x), 0.0)
+    np.testing.assert_allclose(np.mean(y, axis=-1), 0, atol=1e-14)
+    np.testing.assert_allclose(np.var(y, axis=-1), 1, rtol=1e-13)
+    np.testing.assert_allclose(s[..., 0], 1 / np.std(x, axis=-1), rtol=1e-13)
+
+
+@pytest.mark.parametrize(("scale", "epsilon"), [(1.0, 1e-8), (1e-3, 1e-5), (0.0, 1e-5)])
+def test_backward_is_that_of_autodiff(scale, epsilon, rng, float64):
+    """Also where ε decides, and where all entries are alike."""
+    x, dy = jnp.asarray(scale * rng.standard_normal((4, 5))), jnp.asarray(rng.standard_normal((4, 5)))
+    normalized, transpose = jax.vjp(lambda x: layer_norm_forward(x, epsilon), x)
+    (expected,) = transpose(normalized._replace(y=dy, s=jnp.zeros_like(normalized.s)))
+    np.testing.assert_allclose(layer_norm_backward(normalized, dy), expected, rtol=1e-11, atol=1e-11)
+
+
+def test_low_precision_is_rounded_once(rng):
+    x = jnp.asarray(rng.standard_normal((4, 64)) + 8, jnp.bfloat16)
+    normalized = layer_norm_forward(x, 1e-5)
+    assert {leaf.dtype for leaf in normalized} == {jnp.dtype(jnp.bfloat16)}
+    exact = layer_norm_forward(x.astype(jnp.float32), 1e-5)
+    np.testing.assert_array_equal(normalized.y, exact.y.astype(jnp.bfloat16))
+    dx = layer_norm_backward(normalized, x)
+    assert dx.dtype == jnp.bfloat16
+
+
+def test_gain_and_bias_and_their_gradients(rng, float64):
+    y, gain, bias, dy = (jnp.asarray(rng.standard_normal(shape)) for shape in ((3, 2, 5), 5, 5, (3, 2, 5)))
+    value, transpose = jax.vjp(gain_and_bias, y, gain, bias)
+    np.testing.assert_allclose(value, np.asarray(gain) * np.asarray(y) + np.asarray(bias), rtol=1e-14)
+    _, dgain, dbias = transpose(dy)
+    np.testing.assert_allclose(diagonal_gradient(y, dy), dgain, rtol=1e-12)
+    np.testing.assert_allclose(bias_gradient(dy), dbias, rtol=1e-12)
