@@ -55,10 +55,10 @@ ACTIVATIONS = {
 }
 
 
-def resolve_activation(activation: Any) -> Activation:
-    """Return the `Activation` that a name, a pair (φ, φ') or a callable stands for."""
+def resolve_activation(activation: Any, name: str = "activation") -> Activation:
+    """Return the `Activation` that a name, a pair (φ, φ') or a callable stands for; ``name`` is the argument's."""
     if isinstance(activation, str):
-        return ACTIVATIONS[checks.choice("activation", activation, tuple(ACTIVATIONS))]
+        return ACTIVATIONS[checks.choice(name, activation, tuple(ACTIVATIONS))]
     if isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation)):
         return Activation(activation[0], lambda a, h: activation[1](a), lambda slope: slope)
     if callable(activation):
@@ -66,7 +66,7 @@ def resolve_activation(activation: Any) -> Activation:
         # In the forward step, where all that φ reads is at hand.
         return Activation(function, lambda a, h: jax.jvp(function, (a,), (jnp.ones_like(a),))[1], lambda slope: slope)
     names = ", ".join(map(repr, ACTIVATIONS))
-    raise TypeError(f"activation: expected {names}, a pair (φ, φ') or a callable, got {activation!r}")
+    raise TypeError(f"{name}: expected {names}, a pair (φ, φ') or a callable, got {activation!r}")
 
 
 def vanilla(
