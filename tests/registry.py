@@ -138,6 +138,11 @@ CELLS = (
     Entry("vanilla-relu", jaxrnn.vanilla, {"activation": "relu"}),
     Entry("vanilla-callable", jaxrnn.vanilla, {"activation": jax.nn.softplus}),
     Entry("lstm", jaxrnn.lstm),
+    Entry(
+        "lstm-variant",
+        jaxrnn.lstm_variant,
+        {"peephole": True, "projection_size": 2, "normalization": "before_bias"},
+    ),
     Entry("gru-after", jaxrnn.gru),
     Entry("gru-before", jaxrnn.gru, {"reset_after": False}),
     Entry("learned-lstm", learned(jaxrnn.lstm)),
@@ -151,6 +156,20 @@ OPTIONS = (
     Entry("vanilla-sigmoid", jaxrnn.vanilla, {"activation": "sigmoid"}),
     Entry("vanilla-identity", jaxrnn.vanilla, {"activation": "identity"}),
     Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
+    Entry("lstm-ba2016", jaxrnn.lstm_variant, {"normalization": "ba2016"}),
+    Entry(
+        "lstm-everything",
+        jaxrnn.lstm_variant,
+        {
+            "peephole": True,
+            "coupled": True,
+            "projection_size": 2,
+            "normalization": "before_bias",
+            "activations": ("tanh", jax.nn.softplus, (jnp.sin, jnp.cos)),
+            "cell_clip": 0.5,
+            "projection_clip": 0.5,
+        },
+    ),
     Entry("learned-gru-after", learned(jaxrnn.gru)),
     Entry("user-gru", user_gru),
 )

@@ -17,8 +17,9 @@ T, B, D, H = 4, 7, 5, 11  # no weight has as many elements as anything that a lo
 
 ADJOINT = [entry.name for entry in CELLS if entry.cell().adjoint is not None]
 KINDS = ["vanilla-tanh", "lstm", "gru-after", "gru-before", "learned-user-lstm"]
-IN_LOOP = {"gru-before": 2}  # products with the carry, one for every other cell
-AFTER_LOOP = {"gru-after": 4, "gru-before": 4, "learned-gru-after": 4}  # W and U, of the gates and of the candidate
+# Products in the loop, one for every other cell; and weights, W and U for every other cell.
+IN_LOOP = {"gru-before": 2, "lstm-variant": 2}
+AFTER_LOOP = {"gru-after": 4, "gru-before": 4, "learned-gru-after": 4, "lstm-variant": 3}
 
 
 def sized(entry: Entry, input_size: int, hidden_size: int, dtype: Any = jnp.float32) -> jaxrnn.Cell:
