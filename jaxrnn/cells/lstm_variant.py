@@ -61,8 +61,8 @@ def lstm_variant(
             all gates, and ψ(γ_c ⊙ N(c_t) + β_c) (Ba, Kiros and Hinton 2016), where peepholes are added to
             what is normalised; None for neither.
         epsilon: ε of the norm, N(a) = (a - mean(a)) / √(var(a) + ε).
-        activations: (φ, χ, ψ), of the gates, the candidate and the output, each as in `jaxrnn.vanilla`. One
-            that clips, ``lambda a: jax.nn.sigmoid(jnp.clip(a, -3, 3))``, is the ``clip`` of ONNX.
+        activations: (φ, χ, ψ), of the gates, the candidate and the output, each as in `jaxrnn.vanilla`. A φ and
+            a χ that clip, ``lambda a: jax.nn.sigmoid(jnp.clip(a, -3, 3))``, are the ``clip`` of onnxruntime.
         cell_clip: bound of the entries of c_t, whose gradient is zero at it; None for none.
         projection_clip: the same of m_t P.
         forget_bias: added to the forget gate's part of the bias when it is drawn, or taken from that of the
