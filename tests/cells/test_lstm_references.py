@@ -116,10 +116,9 @@ def test_values_are_those_of_onnxruntime(case, rng):
     cell = jaxrnn.lstm_variant(D, H, **options)
     W, U, input_bias, recurrent_bias = by_array(i, g, o) if "coupled" in options else by_array(i, f, g, o)
     peephole = np.concatenate([p[gate] for gate in ("io" if "coupled" in options else "ifo")])
-    params = jaxrnn.LSTMVariantParams(
-        W.T, U.T, input_bias + recurrent_bias, peephole if "peephole" in options else None
-    )
-    start = jaxrnn.LSTMCarry(h, c)
-    (h, c), ys = one_by_one(jaxrnn.unroll, cell, *jax.tree.map(jnp.asarray, (params, xs, start)))
+    weights = W.T, U.T, input_bias + recurrent_bias, peephole if "peephole" in options else None
+    params = jaxrnn.LSTMVariantParams(*jax.tree.map(jnp.asarray, weights))
+    start = jaxrnn.LSTMCarry(jnp.asarray(h), jnp.asarray(c))
+    (h, c), ys = one_by_one(jaxrnn.unroll, cell, params, jnp.asarray(xs), start)
     for actual, want in zip((ys, h, c), expected, strict=True):
         np.testing.assert_allclose(actual, want, rtol=0, atol=2e-5)
