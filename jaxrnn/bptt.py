@@ -55,7 +55,7 @@ def bptt(
     λ_{t-1}, ∂z_t, ∂a_t = stepᵀ(λ_t, ∂y_t), then one contraction over all steps for each weight.
 
     Args:
-        cell: one whose `Adjoint` has all its formulas: `vanilla`, `lstm`, `gru`.
+        cell: one whose `Adjoint` has all its formulas: `vanilla`, `lstm`, `lstm_variant`, `gru`.
         params, xs, carry, lengths, mask, resets, reverse, key: as in `unroll`.
         dys: ∂L/∂y_t at every step, ``[T, *B, H]``; zeros but at the last step for a loss there; None
             for no loss on the outputs.

@@ -57,6 +57,12 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def bound(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a positive number, or None for no bound."""
+    if value is not None and number(name, value) <= 0:
+        raise ValueError(f"{name}: expected a positive number or None, got {value}")
+
+
 def flag(name: str, value: Any) -> bool:
     """Return ``value`` if it is a bool, else raise."""
     if not isinstance(value, (bool, np.bool_)):

@@ -17,9 +17,13 @@ T, B, D, H = 4, 7, 5, 11  # no weight has as many elements as anything that a lo
 
 ADJOINT = [entry.name for entry in CELLS if entry.cell().adjoint is not None]
 KINDS = ["vanilla-tanh", "lstm", "gru-after", "gru-before", "learned-user-lstm"]
-IN_LOOP = {"gru-before": 2, "minimal-gated": 2, "lem": 2}  # products with the carry, one for every other cell
+IN_LOOP = dict.fromkeys(("gru-before", "minimal-gated", "lem", "lstm-variant"), 2)  # products, one for every other cell
 # Of W and of U, for the gates and for the candidate apart; or of W once.
-AFTER_LOOP = dict.fromkeys(("gru-after", "gru-before", "gru-activations"), 4) | {"minimal-gated": 3, "lem": 3}
+AFTER_LOOP = dict.fromkeys(("gru-after", "gru-before", "gru-activations"), 4) | {
+    "minimal-gated": 3,
+    "lem": 3,
+    "lstm-variant": 3,
+}
 
 
 def sized(entry: Entry, input_size: int, hidden_size: int, dtype: Any = jnp.float32) -> jaxrnn.Cell:

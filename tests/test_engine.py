@@ -46,7 +46,9 @@ def copies_of_all_steps(text: str) -> list[str]:
 
 
 def compiled(function: Any, *arguments: Any) -> str:
-    as_for_a_user = {"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 11) else {}
+    as_for_a_user: dict[str, str | bool] = (
+        {"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 11) else {}
+    )
     return str(jax.jit(function).lower(*arguments).compile(as_for_a_user).as_text())
 
 

@@ -13,6 +13,8 @@ from jaxrnn.cells.leaky import LeakyParams, leaky
 from jaxrnn.cells.learned import LearnedCarryParams, learned_carry
 from jaxrnn.cells.lem import LEMCarry, LEMParams, lem
 from jaxrnn.cells.lstm import LSTMCarry, LSTMParams, lstm
+from jaxrnn.cells.lstm_records import LSTMVariantParams
+from jaxrnn.cells.lstm_variant import lstm_variant
 from jaxrnn.cells.minimal_gated import MinimalGatedParams, minimal_gated
 from jaxrnn.cells.normalized_vanilla import NormalizedVanillaParams, normalized_vanilla
 from jaxrnn.cells.residual_vanilla import residual_vanilla
@@ -34,6 +36,7 @@ __all__ = [
     "LEMParams",
     "LSTMCarry",
     "LSTMParams",
+    "LSTMVariantParams",
     "LeakyParams",
     "LearnedCarryParams",
     "MinimalGatedParams",
@@ -53,6 +56,7 @@ __all__ = [
     "learned_carry",
     "lem",
     "lstm",
+    "lstm_variant",
     "minimal_gated",
     "normalized_vanilla",
     "residual_vanilla",

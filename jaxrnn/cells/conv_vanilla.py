@@ -17,9 +17,9 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
+from jaxrnn.cells.activations import resolve_activation
 from jaxrnn.cells.convolution import convolutions
 from jaxrnn.cells.products import zero_carry
-from jaxrnn.cells.vanilla import resolve_activation
 from jaxrnn.types import Adjoint, Array, Cell
 
 

@@ -35,7 +35,7 @@ class LSTMParams(NamedTuple):
 
 
 class LSTMCarry(NamedTuple):
-    """State of `lstm`: the output ``h [*B, H]`` and the memory ``c [*B, H]``."""
+    """State of `lstm` and of `lstm_variant`: the output ``h [*B, H]`` and the memory ``c [*B, H]``."""
 
     h: Array
     c: Array

@@ -17,11 +17,21 @@ def test_rows_have_mean_0_and_variance_1(rng, float64):
     np.testing.assert_allclose(s[..., 0], 1 / np.std(x, axis=-1), rtol=1e-13)
 
 
-@pytest.mark.parametrize(("scale", "epsilon"), [(1.0, 1e-8), (1e-3, 1e-5), (0.0, 1e-5)])
-def test_backward_is_that_of_autodiff(scale, epsilon, rng, float64):
+def test_blocks_are_normalised_each_on_its_own(rng, float64):
+    x = jnp.asarray(rng.standard_normal((3, 2, 12)))
+    y, s = layer_norm_forward(x, 1e-5, blocks=3)
+    parts = [layer_norm_forward(part, 1e-5) for part in jnp.split(x, 3, axis=-1)]
+    np.testing.assert_allclose(y, np.concatenate([part.y for part in parts], axis=-1), rtol=1e-14)
+    np.testing.assert_allclose(s, np.concatenate([part.s for part in parts], axis=-1), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("scale", "epsilon", "blocks"), [(1.0, 1e-8, 1), (1e-3, 1e-5, 1), (0.0, 1e-5, 1), (1.0, 1e-5, 2)]
+)
+def test_backward_is_that_of_autodiff(scale, epsilon, blocks, rng, float64):
     """Also where ε decides, and where all entries are alike."""
-    x, dy = jnp.asarray(scale * rng.standard_normal((4, 5))), jnp.asarray(rng.standard_normal((4, 5)))
-    normalized, transpose = jax.vjp(lambda x: layer_norm_forward(x, epsilon), x)
+    x, dy = jnp.asarray(scale * rng.standard_normal((4, 6))), jnp.asarray(rng.standard_normal((4, 6)))
+    normalized, transpose = jax.vjp(lambda x: layer_norm_forward(x, epsilon, blocks), x)
     (expected,) = transpose(normalized._replace(y=dy, s=jnp.zeros_like(normalized.s)))
     np.testing.assert_allclose(layer_norm_backward(normalized, dy), expected, rtol=1e-11, atol=1e-11)
 
