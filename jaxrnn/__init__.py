@@ -16,7 +16,7 @@ from jaxrnn.cells import (
 )
 from jaxrnn.checking import GradientCheck, check_gradients
 from jaxrnn.layers import DenseParams, EmbeddingParams, dense, dropout, embedding, recurrent, serial
-from jaxrnn.types import Adjoint, Cell, Layer
+from jaxrnn.types import Adjoint, Cell, Layer, Split
 from jaxrnn.unrolling import unroll
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "LSTMParams",
     "Layer",
     "LearnedCarryParams",
+    "Split",
     "VanillaParams",
     "bptt",
     "check_gradients",

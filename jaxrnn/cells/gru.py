@@ -21,7 +21,6 @@ Backward, with dh_t the whole cotangent of h_t, and dr, du, dn those of the pre-
     before:  dU = Σ [h_{t-1}ᵀ dr, h_{t-1}ᵀ du, (r_t ⊙ h_{t-1})ᵀ dn]
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -38,7 +37,7 @@ from jaxrnn.cells.products import (
     weight_gradient,
     zero_carry,
 )
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, Split
 
 
 class GRUParams(NamedTuple):
@@ -160,13 +159,13 @@ def gru(
         kernel, bias = _split(params.input), _split(params.bias)
         return Parts(affine(xs, kernel.ru, bias.ru), affine(xs, kernel.n, bias.n))
 
-    forward, adjoint = _reset_after(hidden_size) if reset_after else _reset_before(hidden_size)
+    adjoint, split = _reset_after(hidden_size) if reset_after else (_reset_before(hidden_size), None)
 
     def step(params: GRUParams, h: Array, z: Parts) -> tuple[Array, Array]:
-        h, y, _, _ = forward(params, h, z)
+        h, y, _, _ = adjoint.forward(params, h, z)
         return h, y
 
-    return Cell(init, initial_carry, step, inputs, adjoint)
+    return Cell(init, initial_carry, step, inputs, adjoint, split=split)
 
 
 def _split(x: Array) -> Parts:
@@ -179,8 +178,8 @@ def _beside(*parts: Array) -> Array:
     return jnp.concatenate(parts, axis=-1)
 
 
-def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
-    """Return the step and the adjoint of the GRU of cuDNN and torch."""
+def _reset_after(hidden_size: int) -> tuple[Adjoint, Split]:
+    """Return the adjoint and the split of the GRU of cuDNN and torch."""
     squash = gates("ss", hidden_size)
 
     def with_bias(params: GRUParams, q: Array) -> Array:
@@ -191,13 +190,23 @@ def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
         kernel = _split(params.recurrent)
         return Parts(recurrent_product(h, kernel.ru), with_bias(params, recurrent_product(h, kernel.n)))
 
-    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, Array, SavedAfter]:
-        a = _split(recurrent_product(h_before, params.recurrent))  # in the loop, one product is faster than two
+    def recur(params: GRUParams, h: Array) -> Parts:
+        a = _split(recurrent_product(h, params.recurrent))  # in the loop, one product is faster than two
+        return Parts(a.ru, with_bias(params, a.n))
+
+    def activations(h_before: Array, z: Parts, a: Parts) -> tuple[Array, Array, Array, Array]:
         r, u = jnp.split(squash(z.ru.astype(h_before.dtype) + a.ru), 2, axis=-1)
-        q = with_bias(params, a.n)
-        n = jnp.tanh(z.n.astype(h_before.dtype) + r * q)
-        h = (1 - u) * n + u * h_before
-        dn = (1 - u) * (1 - n * n)
+        n = jnp.tanh(z.n.astype(h_before.dtype) + r * a.n)
+        return r, u, n, (1 - u) * n + u * h_before
+
+    def update(h: Array, z: Parts, a: Parts) -> tuple[Array, Array]:
+        _, _, _, h = activations(h, z, a)
+        return h, h.astype(z.n.dtype)
+
+    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, Array, SavedAfter]:
+        a = recur(params, h_before)
+        r, u, n, h = activations(h_before, z, a)
+        dn, q = (1 - u) * (1 - n * n), a.n
         ru = _beside(dn * q * r * (1 - r), (h_before - n) * u * (1 - u))
         return h, h.astype(z.n.dtype), h_before, SavedAfter(ru, q=dn * r, n=dn, h=u)
 
@@ -211,11 +220,11 @@ def _reset_after(hidden_size: int) -> tuple[Callable, Adjoint]:
         return GRUParams(dinput, weight_gradient(hs_before, _beside(*das)), dbias, bias_gradient(das.n)), dxs
 
     transpose = lambda params: params.recurrent.T
-    return forward, Adjoint(forward, transpose, backward, product, gradients, ahead=True)
+    return Adjoint(forward, transpose, backward, product, gradients, ahead=True), Split(recur, update)
 
 
-def _reset_before(hidden_size: int) -> tuple[Callable, Adjoint]:
-    """Return the step and the adjoint of the original GRU."""
+def _reset_before(hidden_size: int) -> Adjoint:
+    """Return the adjoint of the original GRU, whose second product is of what the gates let through of the carry."""
     squash = gates("ss", hidden_size)
 
     def product(params: GRUParams, operands: tuple[Array, Array]) -> Parts:
@@ -250,4 +259,4 @@ def _reset_before(hidden_size: int) -> tuple[Callable, Adjoint]:
         kernel = _split(params.recurrent)
         return Parts(kernel.ru.T, kernel.n.T)
 
-    return forward, Adjoint(forward, transpose, backward, product, gradients)
+    return Adjoint(forward, transpose, backward, product, gradients)

@@ -95,8 +95,8 @@ TABLE = {
             Bad("x", None, TypeError, "an array [*batch, features]", "NoneType"),
             Bad("x", [1.0, 2.0, 3.0], TypeError, "an array [*batch, features]", "list"),
             Bad("x", np.ones((), np.float32), ValueError, "[*batch, features]", "()"),
-            # The cell's own check knows one name for its input.
-            Bad("x", np.ones((B, 9), np.float32), ValueError, "3 features", "(2, 9)", "xs"),
+            # The cell's own check knows one name for its input, a sequence of one step.
+            Bad("x", np.ones((B, 9), np.float32), ValueError, "3 features", "(1, 2, 9)", "xs"),
             Bad("x", np.ones((B, D), np.int32), TypeError, "float32", "int32", "xs"),
             Bad("x", XS, ValueError, "(5, 2, 4) for a batch of shape (5, 2)", "(2, 4)", "carry.h"),
             *RESET,
