@@ -8,14 +8,26 @@ from jaxrnn.cells import (
     LSTMCarry,
     LSTMParams,
     VanillaParams,
+    all_carries,
     gru,
     learned_carry,
     lstm,
     split_cell,
     vanilla,
+    variational_dropout,
+    zoneout,
 )
 from jaxrnn.checking import GradientCheck, check_gradients
-from jaxrnn.layers import DenseParams, EmbeddingParams, dense, dropout, embedding, recurrent, serial
+from jaxrnn.layers import (
+    DenseParams,
+    EmbeddingParams,
+    dense,
+    dropout,
+    embedding,
+    recurrent,
+    serial,
+    weight_dropout,
+)
 from jaxrnn.types import Adjoint, Cell, Layer, Split
 from jaxrnn.unrolling import unroll
 
@@ -33,6 +45,7 @@ __all__ = [
     "LearnedCarryParams",
     "Split",
     "VanillaParams",
+    "all_carries",
     "bptt",
     "check_gradients",
     "decoding",
@@ -50,4 +63,7 @@ __all__ = [
     "training",
     "unroll",
     "vanilla",
+    "variational_dropout",
+    "weight_dropout",
+    "zoneout",
 ]

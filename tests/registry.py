@@ -35,6 +35,10 @@ def learned(factory: Callable[..., jaxrnn.Cell]) -> Callable[..., jaxrnn.Cell]:
     return lambda *args, **options: jaxrnn.learned_carry(factory(*args, **options))
 
 
+def wrapped(wrapper: Callable[..., jaxrnn.Cell], factory: Callable[..., jaxrnn.Cell], *arguments: Any) -> Any:
+    return lambda *args, **options: wrapper(factory(*args, **options), *arguments)
+
+
 class UserParams(NamedTuple):
     """What a user's own vanilla, LSTM or GRU might hold."""
 
@@ -145,6 +149,7 @@ CELLS = (
     Entry("user-lstm", user_lstm),
     Entry("user-step", user_step),
     Entry("learned-user-lstm", learned(user_lstm)),
+    Entry("zoneout-lstm", wrapped(jaxrnn.zoneout, jaxrnn.lstm, (0.2, 0.4))),
 )
 # What differs from a cell above in one formula: its gradients are checked, and the rest follows.
 OPTIONS = (
@@ -153,6 +158,8 @@ OPTIONS = (
     Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
     Entry("learned-gru-after", learned(jaxrnn.gru)),
     Entry("user-gru", user_gru),
+    Entry("variational-gru", wrapped(jaxrnn.variational_dropout, jaxrnn.gru, 0.3)),
+    Entry("all-carries-lstm", wrapped(jaxrnn.all_carries, jaxrnn.lstm)),
 )
 BY_NAME = {entry.name: entry for entry in (*CELLS, *OPTIONS)}
 
