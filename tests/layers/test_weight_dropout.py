@@ -76,7 +76,7 @@ def test_no_weight_chosen(key):
 
 
 def example(key):
-    layer = jaxrnn.weight_dropout(jaxrnn.recurrent(jaxrnn.gru(D, H, dtype=jnp.float64)), 0.5)
+    layer = jaxrnn.weight_dropout(jaxrnn.recurrent(jaxrnn.vanilla(D, H, dtype=jnp.float64)), 0.5)
     return layer, layer.init(key), jax.random.normal(key, (T, B, D))
 
 
@@ -102,6 +102,6 @@ def test_gradients_are_zero_where_weights_are_dropped(key, float64):
     def gradient(layer, params, key=None):
         return one_by_one(jax.grad(lambda p: (layer.apply(p, xs, key=key)[1] ** 2).sum()), params)
 
-    expected = gradient(jaxrnn.recurrent(jaxrnn.gru(D, H, dtype=jnp.float64)), left)
+    expected = gradient(jaxrnn.recurrent(jaxrnn.vanilla(D, H, dtype=jnp.float64)), left)
     expected = expected._replace(recurrent=scale * expected.recurrent)
     assert_trees_close(gradient(layer, params, key), expected)
