@@ -65,11 +65,12 @@ def variational_dropout(cell: Cell, rate: Any, *, input_rate: float = 0.0) -> Ce
         time, batch = time_and_batch(xs, cell.feature_axes)
         if input_rate > 0:
             xs = _drop_features(input_key, xs, input_rate)
+        zs = cell.inputs(params, xs, cell_key)
         carry = jax.eval_shape(lambda p: cell.initial_carry(p, batch), params)
         rates = _where_read(recur, params, carry, rates_like("rate", rate, carry))
         masks = dropout_masks(carry_key, rates, carry)
         every_step = jax.tree.map(lambda mask: jnp.broadcast_to(mask, (time, *mask.shape)), masks)
-        return Noisy(cell.inputs(params, xs, cell_key), every_step)
+        return Noisy(zs, every_step)
 
     def seen(carry: Carry, z: Noisy) -> Carry:
         return carry if z.noise is None else masked(carry, z.noise)
