@@ -23,6 +23,7 @@ from jaxrnn.cells import (
     NormalizedVanillaParams,
     UGRNNParams,
     VanillaParams,
+    all_carries,
     conv_gru,
     conv_lstm,
     conv_vanilla,
@@ -43,10 +44,21 @@ from jaxrnn.cells import (
     split_cell,
     ugrnn,
     vanilla,
+    variational_dropout,
+    zoneout,
 )
 from jaxrnn.checking import GradientCheck, check_gradients
-from jaxrnn.layers import DenseParams, EmbeddingParams, dense, dropout, embedding, recurrent, serial
-from jaxrnn.types import Adjoint, Cell, Layer
+from jaxrnn.layers import (
+    DenseParams,
+    EmbeddingParams,
+    dense,
+    dropout,
+    embedding,
+    recurrent,
+    serial,
+    weight_dropout,
+)
+from jaxrnn.types import Adjoint, Cell, Layer, Split
 from jaxrnn.unrolling import unroll
 
 __all__ = [
@@ -75,8 +87,10 @@ __all__ = [
     "LearnedCarryParams",
     "MinimalGatedParams",
     "NormalizedVanillaParams",
+    "Split",
     "UGRNNParams",
     "VanillaParams",
+    "all_carries",
     "bptt",
     "check_gradients",
     "conv_gru",
@@ -109,4 +123,7 @@ __all__ = [
     "ugrnn",
     "unroll",
     "vanilla",
+    "variational_dropout",
+    "weight_dropout",
+    "zoneout",
 ]

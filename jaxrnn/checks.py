@@ -63,6 +63,13 @@ def bound(name: str, value: Any) -> None:
         raise ValueError(f"{name}: expected a positive number or None, got {value}")
 
 
+def rate(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a probability below 1."""
+    number(name, value)
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}: expected 0 <= {name} < 1, got {value}")
+
+
 def flag(name: str, value: Any) -> bool:
     """Return ``value`` if it is a bool, else raise."""
     if not isinstance(value, (bool, np.bool_)):

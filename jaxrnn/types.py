@@ -66,16 +66,29 @@ class Adjoint(NamedTuple):
     ahead: bool = False
 
 
+class Split(NamedTuple):
+    """A step cut at its product, ``step(params, carry, z) = update(carry, z, recur(params, carry))``.
+
+    recur: ``(params, carry) -> a``. All that touches the parameters, for any leading axes.
+    update: ``(carry, z, a) -> (carry, y)``. The rest, without parameters.
+    """
+
+    recur: Callable[..., Any]
+    update: Callable[..., tuple[Carry, Any]]
+
+
 class Cell(NamedTuple):
     """One step in time.
 
     init: ``(key) -> params``.
     initial_carry: ``(params, batch_shape=()) -> carry``.
     step: ``(params, carry, z) -> (carry, y)``. The sequential part, for any batch axes.
-    inputs: ``(params, xs, key=None) -> zs``. All that does not need the carry, over any leading
-        axes: one product for all T·B rows. Noise is drawn here, from ``key``, and travels in zs.
+    inputs: ``(params, xs [T, *B, D], key=None) -> zs [T, *B, ...]``. All that does not need the carry:
+        one product for all T·B rows. Noise is drawn here, from ``key``, for every step or once for all
+        of them, and travels in zs. One input alone is a sequence with T = 1.
     adjoint: how `unroll` differentiates the step; None for plain autodiff of the scan.
     feature_axes: how many trailing axes of xs are features (1; more where they are spatial).
+    split: the step cut at its product; None where it cannot be.
     """
 
     init: Callable[..., Params]
@@ -84,6 +97,7 @@ class Cell(NamedTuple):
     inputs: Callable[..., Any] = pass_through
     adjoint: Adjoint | None = None
     feature_axes: int = 1
+    split: Split | None = None
 
 
 class Layer(NamedTuple):

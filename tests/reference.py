@@ -30,6 +30,9 @@ def unroll(cell, params, xs, carry=None, *, lengths=None, mask=None, resets=None
 
 
 def _one_sequence(cell, params, xs, carry, lengths, mask, resets, reverse):
+    def step(carry, x):
+        return cell.step(params, carry, jax.tree.map(lambda zs: zs[0], cell.inputs(params, x[None])))
+
     time = xs.shape[0]
     valid = [(lengths is None or t < lengths) and (mask is None or mask[t]) for t in range(time)]
     begins = [valid[t] and resets is not None and resets[t] for t in range(time)]
@@ -40,10 +43,10 @@ def _one_sequence(cell, params, xs, carry, lengths, mask, resets, reverse):
         if begins[t] and not reverse:
             carry = initial
         if valid[t]:
-            carry, ys[t] = cell.step(params, carry, cell.inputs(params, xs[t]))
+            carry, ys[t] = step(carry, xs[t])
         if begins[t] and reverse:
             carry = initial
-    y = jax.eval_shape(lambda: cell.step(params, carry, cell.inputs(params, jnp.zeros(xs.shape[1:], xs.dtype)))[1])
+    y = jax.eval_shape(lambda: step(carry, jnp.zeros(xs.shape[1:], xs.dtype))[1])
     nothing = jnp.zeros(y.shape, y.dtype)
     ys = [nothing if y is None else y for y in ys]
     return carry, jnp.stack(ys) if ys else jnp.zeros((0, *y.shape), y.dtype)

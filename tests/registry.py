@@ -32,13 +32,19 @@ class Entry(NamedTuple):
         return self.factory(D, H, dtype=dtype, carry_dtype=carry_dtype, **self.options)
 
 
-def learned(factory: Callable[..., jaxrnn.Cell]) -> Callable[..., jaxrnn.Cell]:
-    return lambda *args, **options: jaxrnn.learned_carry(factory(*args, **options))
-
-
 def over(factory: Callable[..., jaxrnn.Cell], *spatial: int) -> Callable[..., jaxrnn.Cell]:
     """Return the ``factory`` of a convolutional cell as one of sizes, for images with those positions."""
     return lambda channels, hidden, **options: factory((*spatial, channels), hidden, **options)
+
+
+def wrapped(
+    wrapper: Callable[..., jaxrnn.Cell], factory: Callable[..., jaxrnn.Cell], *arguments: Any
+) -> Callable[..., jaxrnn.Cell]:
+    return lambda *args, **options: wrapper(factory(*args, **options), *arguments)
+
+
+def learned(factory: Callable[..., jaxrnn.Cell]) -> Callable[..., jaxrnn.Cell]:
+    return wrapped(jaxrnn.learned_carry, factory)
 
 
 class UserParams(NamedTuple):
@@ -171,6 +177,7 @@ CELLS = (
     Entry("user-lstm", user_lstm),
     Entry("user-step", user_step),
     Entry("learned-user-lstm", learned(user_lstm)),
+    Entry("zoneout-lstm", wrapped(jaxrnn.zoneout, jaxrnn.lstm, (0.2, 0.4))),
 )
 # What differs from a cell above in one formula: its gradients are checked, and the rest follows. It follows for what
 # `split_cell` makes too: the adjoint, the loops and all that happens around a step are those of the cells above.
@@ -218,6 +225,8 @@ OPTIONS = (
     ),
     Entry("learned-gru-after", learned(jaxrnn.gru)),
     Entry("user-gru", user_gru),
+    Entry("variational-gru", wrapped(jaxrnn.variational_dropout, jaxrnn.gru, 0.3)),
+    Entry("all-carries-lstm", wrapped(jaxrnn.all_carries, jaxrnn.lstm)),
 )
 BY_NAME = {entry.name: entry for entry in (*CELLS, *OPTIONS)}
 

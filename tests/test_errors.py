@@ -69,6 +69,11 @@ def run_activation(activation):
     return jaxrnn.unroll(jaxrnn.vanilla(D, H, activation=activation), params_of(VANILLA), XS)
 
 
+RATES = [
+    Bad("rate", (0.1, 0.2, 0.3), ValueError, f"one for each part of the carry {wrong.NAMES}", "(float, float, float)"),
+    Bad("rate", [0.1, 0.2], ValueError, f"one for each part of the carry {wrong.NAMES}", "[float, float]"),
+    Bad("rate", {"h": 0.1}, ValueError, f"one for each part of the carry {wrong.NAMES}", "{'h': float}"),
+]
 COTANGENTS = [
     Bad("dys", HS, ValueError, "(5, 2, 4)", "(2, 4)"),
     Bad("dys", np.ones((B, T, H), np.float32), ValueError, "(5, 2, 4)", "(2, 5, 4)"),
@@ -197,6 +202,47 @@ CELL_FUNCTIONS = {
         {"params": params_of(LEARNED), "batch_shape": (B,)},
         [Bad("params", HS, TypeError, "LearnedCarryParams", ""), *wrong.BATCH],
     ),
+    "all_carries": Function(jaxrnn.all_carries, {"cell": VANILLA}, wrong.A_CELL),
+    "zoneout": Function(
+        jaxrnn.zoneout,
+        {"cell": LSTM, "rate": (0.1, 0.5)},
+        [
+            *wrong.A_CELL,
+            *wrong.rates("rate"),
+            Bad("rate", (0.5, 1.0), ValueError, "0 <= rate < 1", "1.0"),
+            Bad("rate", (0.5, "0.5"), TypeError, "a number", "'0.5'"),
+            *choices("rate", "one for each part of the carry", (), {}),
+        ],
+    ),
+    "zoneout, run": Function(
+        lambda rate, key=None: jaxrnn.unroll(jaxrnn.zoneout(LSTM, rate), params_of(LSTM), XS, key=key),
+        {"rate": (0.1, 0.5), "key": KEY},
+        [*RATES, *wrong.KEYS],
+    ),
+    "zoneout, run without a key": Function(
+        lambda rate: jaxrnn.unroll(jaxrnn.zoneout(LSTM, rate), params_of(LSTM), XS), {"rate": (0.1, 0.5)}, RATES
+    ),
+    "variational_dropout": Function(
+        jaxrnn.variational_dropout,
+        {"cell": GRU, "rate": 0.5},
+        [
+            *wrong.A_CELL,
+            Bad("cell", BEFORE, ValueError, "split at its product (Cell.split)", "without"),
+            *wrong.rates("rate", "input_rate"),
+            *choices("input_rate", "a number", (0.5,)),
+        ],
+    ),
+    "variational_dropout, run": Function(
+        lambda rate, xs: jaxrnn.unroll(
+            jaxrnn.variational_dropout(LSTM, rate, input_rate=0.5), params_of(LSTM), xs, key=KEY
+        ),
+        {"rate": (0.1, 0.5), "xs": XS},
+        [
+            *RATES,
+            Bad("xs", XS.astype(np.int32), TypeError, "a floating dtype where input_rate is not 0", "int32"),
+            Bad("xs", XS[..., :2], ValueError, "3 features", "(5, 2, 2)"),
+        ],
+    ),
     "split_cell": Function(
         jaxrnn.split_cell,
         SPLIT,
@@ -323,6 +369,7 @@ def test_every_argument_is_wrong_once():
     tested = {function.call for function in TABLE.values()}
     public = {jaxrnn.vanilla, jaxrnn.lstm, jaxrnn.gru, jaxrnn.learned_carry, jaxrnn.split_cell}
     public |= {jaxrnn.conv_vanilla, jaxrnn.conv_lstm, jaxrnn.conv_gru}
+    public |= {jaxrnn.all_carries, jaxrnn.variational_dropout, jaxrnn.zoneout}
     assert public | {jaxrnn.unroll, jaxrnn.bptt} <= tested
 
 

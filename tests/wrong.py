@@ -123,6 +123,18 @@ def dtypes(name: str) -> list[Bad]:
     ]
 
 
+def rates(*names: str) -> list[Bad]:
+    return [
+        row
+        for name in names
+        for row in (
+            *choices(name, f"0 <= {name} < 1", 1.0, -0.1, 2, error=ValueError),
+            *choices(name, "a finite number", float("nan"), error=ValueError),
+            *choices(name, "a number", "0.5", None, True, jnp.array(0.5)),
+        )
+    ]
+
+
 NO_DTYPE = choices("dtype", "a floating dtype", None)
 KEYS = [
     Bad("key", 0, TypeError, "a jax.random.key", "int"),

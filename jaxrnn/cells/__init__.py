@@ -1,5 +1,6 @@
 """The cells, one file each: parameters, equations, step and hand-derived backward."""
 
+from jaxrnn.cells.all_carries import all_carries
 from jaxrnn.cells.conv_gru import ConvGRUParams, conv_gru
 from jaxrnn.cells.conv_lstm import ConvLSTMParams, conv_lstm
 from jaxrnn.cells.conv_vanilla import ConvVanillaParams, conv_vanilla
@@ -21,6 +22,8 @@ from jaxrnn.cells.residual_vanilla import residual_vanilla
 from jaxrnn.cells.split import split_cell
 from jaxrnn.cells.ugrnn import UGRNNParams, ugrnn
 from jaxrnn.cells.vanilla import VanillaParams, vanilla
+from jaxrnn.cells.variational_dropout import variational_dropout
+from jaxrnn.cells.zoneout import zoneout
 
 __all__ = [
     "CoRNNCarry",
@@ -43,6 +46,7 @@ __all__ = [
     "NormalizedVanillaParams",
     "UGRNNParams",
     "VanillaParams",
+    "all_carries",
     "conv_gru",
     "conv_lstm",
     "conv_vanilla",
@@ -63,4 +67,6 @@ __all__ = [
     "split_cell",
     "ugrnn",
     "vanilla",
+    "variational_dropout",
+    "zoneout",
 ]

@@ -23,7 +23,6 @@ derivatives of σ and φ there (r_t(1-r_t), u_t(1-u_t) and 1-n_t² unless given)
     before:  dU = Σ [h_{t-1}ᵀ dr, h_{t-1}ᵀ du, (r_t ⊙ h_{t-1})ᵀ dn]
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -41,7 +40,7 @@ from jaxrnn.cells.products import (
     weight_gradient,
     zero_carry,
 )
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, Split
 
 
 class GRUParams(NamedTuple):
@@ -167,13 +166,13 @@ def gru(
         kernel, bias = _split(params.input), _split(params.bias)
         return Parts(affine(xs, kernel.ru, bias.ru), affine(xs, kernel.n, bias.n))
 
-    forward, adjoint = (_reset_after if reset_after else _reset_before)(sigma, phi)
+    adjoint, split = _reset_after(sigma, phi) if reset_after else (_reset_before(sigma, phi), None)
 
     def step(params: GRUParams, h: Array, z: Parts) -> tuple[Array, Array]:
-        h, y, _, _ = forward(params, h, z)
+        h, y, _, _ = adjoint.forward(params, h, z)
         return h, y
 
-    return Cell(init, initial_carry, step, inputs, adjoint)
+    return Cell(init, initial_carry, step, inputs, adjoint, split=split)
 
 
 def _resolve(activations: Any, hidden_size: int) -> tuple[Activation, Activation]:
@@ -201,8 +200,8 @@ def _slopes(sigma: Activation, a_ru: Array, *ru: Array) -> list[Array]:
     return [sigma.slope(sigma.keep(a, gate)) for a, gate in zip(jnp.split(a_ru, 2, axis=-1), ru, strict=True)]
 
 
-def _reset_after(sigma: Activation, phi: Activation) -> tuple[Callable, Adjoint]:
-    """Return the step and the adjoint of the GRU of cuDNN and torch."""
+def _reset_after(sigma: Activation, phi: Activation) -> tuple[Adjoint, Split]:
+    """Return the adjoint and the split of the GRU of cuDNN and torch."""
 
     def with_bias(params: GRUParams, q: Array) -> Array:
         assert params.candidate_bias is not None
@@ -212,16 +211,26 @@ def _reset_after(sigma: Activation, phi: Activation) -> tuple[Callable, Adjoint]
         kernel = _split(params.recurrent)
         return Parts(recurrent_product(h, kernel.ru), with_bias(params, recurrent_product(h, kernel.n)))
 
-    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, Array, SavedAfter]:
-        a = _split(recurrent_product(h_before, params.recurrent))  # in the loop, one product is faster than two
+    def recur(params: GRUParams, h: Array) -> Parts:
+        a = _split(recurrent_product(h, params.recurrent))  # in the loop, one product is faster than two
+        return Parts(a.ru, with_bias(params, a.n))
+
+    def activations(h_before: Array, z: Parts, a: Parts) -> tuple[Array, ...]:
         a_ru = z.ru.astype(h_before.dtype) + a.ru
         r, u = jnp.split(sigma.function(a_ru), 2, axis=-1)
-        q = with_bias(params, a.n)
-        a_n = z.n.astype(h_before.dtype) + r * q
+        a_n = z.n.astype(h_before.dtype) + r * a.n
         n = phi.function(a_n)
-        h = (1 - u) * n + u * h_before
+        return a_ru, r, u, a_n, n, (1 - u) * n + u * h_before
+
+    def update(h: Array, z: Parts, a: Parts) -> tuple[Array, Array]:
+        *_, h = activations(h, z, a)
+        return h, h.astype(z.n.dtype)
+
+    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, Array, SavedAfter]:
+        a = recur(params, h_before)
+        a_ru, r, u, a_n, n, h = activations(h_before, z, a)
         r_slope, u_slope = _slopes(sigma, a_ru, r, u)
-        dn = (1 - u) * phi.slope(phi.keep(a_n, n))
+        dn, q = (1 - u) * phi.slope(phi.keep(a_n, n)), a.n
         ru = _beside(dn * q * r_slope, (h_before - n) * u_slope)
         return h, h.astype(z.n.dtype), h_before, SavedAfter(ru, q=dn * r, n=dn, h=u)
 
@@ -235,11 +244,11 @@ def _reset_after(sigma: Activation, phi: Activation) -> tuple[Callable, Adjoint]
         return GRUParams(dinput, weight_gradient(hs_before, _beside(*das)), dbias, bias_gradient(das.n)), dxs
 
     transpose = lambda params: params.recurrent.T
-    return forward, Adjoint(forward, transpose, backward, product, gradients, ahead=True)
+    return Adjoint(forward, transpose, backward, product, gradients, ahead=True), Split(recur, update)
 
 
-def _reset_before(sigma: Activation, phi: Activation) -> tuple[Callable, Adjoint]:
-    """Return the step and the adjoint of the original GRU."""
+def _reset_before(sigma: Activation, phi: Activation) -> Adjoint:
+    """Return the adjoint of the original GRU, whose second product is of what the gates let through of the carry."""
 
     def product(params: GRUParams, operands: tuple[Array, Array]) -> Parts:
         kernel, (h, s) = _split(params.recurrent), operands
@@ -276,4 +285,4 @@ def _reset_before(sigma: Activation, phi: Activation) -> tuple[Callable, Adjoint
         kernel = _split(params.recurrent)
         return Parts(kernel.ru.T, kernel.n.T)
 
-    return forward, Adjoint(forward, transpose, backward, product, gradients)
+    return Adjoint(forward, transpose, backward, product, gradients)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.types import Adjoint, Array, Carry, Cell, Params
+from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, Split
 
 
 class LearnedCarryParams(NamedTuple):
@@ -61,7 +61,13 @@ def learned_carry(cell: Cell) -> Cell:
         return cell.step(params.cell, carry, z)
 
     adjoint = None if cell.adjoint is None else _adjoint(cell.adjoint)
-    return Cell(init, initial_carry, step, inputs, adjoint, cell.feature_axes)
+    split = None if cell.split is None else _split(cell.split)
+    return Cell(init, initial_carry, step, inputs, adjoint, cell.feature_axes, split)
+
+
+def _split(inner: Split) -> Split:
+    """Return ``inner`` on the parameters of `learned_carry`."""
+    return inner._replace(recur=lambda params, carry: inner.recur(params.cell, carry))
 
 
 def _adjoint(inner: Adjoint) -> Adjoint:

@@ -23,7 +23,7 @@ from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.gates import gates
 from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, weight_gradient, zero_carry
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, Split
 
 
 class LSTMParams(NamedTuple):
@@ -143,19 +143,25 @@ def lstm(
 
     squash = gates("ssts", hidden_size)
 
-    def activations(params: LSTMParams, carry: LSTMCarry, z: Array) -> Activations:
-        s = squash(z.astype(carry.h.dtype) + recurrent_product(carry.h, params.recurrent))
+    def recur(params: LSTMParams, carry: LSTMCarry) -> Array:
+        return recurrent_product(carry.h, params.recurrent)
+
+    def activations(carry: LSTMCarry, z: Array, a: Array) -> Activations:
+        s = squash(z.astype(carry.h.dtype) + a)
         i, f, g, o = jnp.split(s, 4, axis=-1)
         c = f * carry.c + i * g
         tanh_c = jnp.tanh(c)
         return Activations(s, i, f, g, o, c, tanh_c, h=o * tanh_c)
 
-    def step(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array]:
-        at = activations(params, carry, z)
+    def update(carry: LSTMCarry, z: Array, a: Array) -> tuple[LSTMCarry, Array]:
+        at = activations(carry, z, a)
         return LSTMCarry(at.h, at.c), at.h.astype(z.dtype)
 
+    def step(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array]:
+        return update(carry, z, recur(params, carry))
+
     def forward(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array, Array, Saved]:
-        s, i, f, g, o, c, tanh_c, h = activations(params, carry, z)
+        s, i, f, g, o, c, tanh_c, h = activations(carry, z, recur(params, carry))
         factors = jnp.concatenate([g, carry.c, i, tanh_c], axis=-1) * squash.slope(s)
         saved = Saved(factors, o * (1 - tanh_c * tanh_c), f)
         return LSTMCarry(h, c), h.astype(z.dtype), carry.h, saved
@@ -177,4 +183,4 @@ def lstm(
         product=lambda params, hs_before: recurrent_product(hs_before, params.recurrent),
         gradients=gradients,
     )
-    return Cell(init, initial_carry, step, inputs, adjoint)
+    return Cell(init, initial_carry, step, inputs, adjoint, split=Split(recur, update))

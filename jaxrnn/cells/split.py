@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from jaxrnn import checks
-from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, pass_through
+from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, Split, pass_through
 
 
 def split_cell(
@@ -36,7 +36,8 @@ def split_cell(
             may be part of ``a`` too, broadcast to the batch.
         update: ``(carry, z, a) -> (carry, y)``, the rest of the step. It must not close over
             parameters: they would be constants to its gradient.
-        inputs: ``(params, xs, key=None) -> zs``, the part before the loop; xs itself unless given.
+        inputs: ``(params, xs [T, *B, D], key=None) -> zs [T, *B, ...]``, the part before the loop; xs
+            itself unless given.
         feature_axes: how many trailing axes of xs are features.
 
     Raises:
@@ -60,21 +61,36 @@ def split_cell(
     checks.functions(init=init, initial_carry=initial_carry, recur=recur, update=update, inputs=inputs)
     checks.size("feature_axes", feature_axes, least=0)
 
+    split = Split(recur, update)
+
     def step(params: Params, carry: Carry, z: Any) -> tuple[Carry, Any]:
         return update(carry, z, recur(params, carry))
 
+    return Cell(init, initial_carry, step, inputs, split_adjoint(split), feature_axes, split)
+
+
+def itself(carry: Carry, z: Any) -> Carry:
+    """Return ``carry``: what most products see of it."""
+    del z
+    return carry
+
+
+def split_adjoint(split: Split, seen: Callable[[Carry, Any], Carry] = itself) -> Adjoint:
+    """Return the adjoint of the step ``update(carry, z, recur(params, seen(carry, z)))``, by the chain rule."""
+    recur, update = split
+
     def forward(params: Params, carry: Carry, z: Any) -> tuple[Carry, Any, Any, Any]:
-        a = recur(params, carry)
+        operand = seen(carry, z)
+        a = recur(params, operand)
         after, y = update(carry, z, a)
-        return after, y, carry, (z, a, carry)
+        return after, y, operand, (z, a, carry)
 
     def backward(params: Params, saved: Any, dcarry: Carry, dy: Any) -> tuple[Carry, Any, Any]:
         z, a, before = saved
         _, update_transpose = jax.vjp(update, before, z, a)
         dbefore, dz, da = update_transpose((dcarry, dy))
-        _, recur_transpose = jax.vjp(lambda carry: recur(params, carry), before)
+        _, recur_transpose = jax.vjp(lambda carry: recur(params, seen(carry, z)), before)
         (through_product,) = recur_transpose(da)
         return jax.tree.map(jax.numpy.add, dbefore, through_product), dz, da
 
-    adjoint = Adjoint(forward, lambda params: params, backward, recur)
-    return Cell(init, initial_carry, step, inputs, adjoint, feature_axes)
+    return Adjoint(forward, lambda params: params, backward, recur)

@@ -20,7 +20,7 @@ from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.activations import resolve_activation
 from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, weight_gradient, zero_carry
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, Split
 
 
 class VanillaParams(NamedTuple):
@@ -95,12 +95,18 @@ def vanilla(
         checks.features("xs", xs, input_size, params.input.dtype, call)
         return affine(xs, params.input, params.bias)
 
-    def step(params: VanillaParams, h: Array, z: Array) -> tuple[Array, Array]:
-        h = phi.function(z.astype(h.dtype) + recurrent_product(h, params.recurrent))
+    def recur(params: VanillaParams, h: Array) -> Array:
+        return recurrent_product(h, params.recurrent)
+
+    def update(h: Array, z: Array, a: Array) -> tuple[Array, Array]:
+        h = phi.function(z.astype(h.dtype) + a)
         return h, h.astype(z.dtype)
 
+    def step(params: VanillaParams, h: Array, z: Array) -> tuple[Array, Array]:
+        return update(h, z, recur(params, h))
+
     def forward(params: VanillaParams, h_before: Array, z: Array) -> tuple[Array, Array, Array, Array]:
-        a = z.astype(h_before.dtype) + recurrent_product(h_before, params.recurrent)
+        a = z.astype(h_before.dtype) + recur(params, h_before)
         h = phi.function(a)
         return h, h.astype(z.dtype), h_before, phi.keep(a, h)
 
@@ -118,7 +124,7 @@ def vanilla(
         forward=forward,
         transpose=lambda params: params.recurrent.T,
         backward=backward,
-        product=lambda params, hs_before: recurrent_product(hs_before, params.recurrent),
+        product=recur,
         gradients=gradients,
     )
-    return Cell(init, initial_carry, step, inputs, adjoint)
+    return Cell(init, initial_carry, step, inputs, adjoint, split=Split(recur, update))

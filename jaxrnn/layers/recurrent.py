@@ -78,7 +78,8 @@ def recurrent(
         if key is not None:
             checks.key("key", key)
         batch = leading_axes("x", x, cell.feature_axes, "[*batch, features]")
-        z = cell.inputs(params, x, key)
+        zs = cell.inputs(params, jax.tree.map(lambda leaf: leaf[None], x), key)
+        z = jax.tree.map(lambda leaf: leaf[0], zs)
         expected = jax.eval_shape(lambda p: cell.initial_carry(p, batch), params)
         checks.same_structure("carry", carry, expected, f"for a batch of shape {batch}")
         if reset is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from tests.registry import BY_NAME, D, H, assert_trees_close, noisy_params, normal_like
+from tests.registry import BY_NAME, CELLS, D, H, assert_trees_close, noisy_params, normal_like
 
 pytestmark = pytest.mark.usefixtures("float64")
 T, B = 4, 2
@@ -122,3 +122,26 @@ def test_learned_carry_is_learned():
     for _ in range(60):
         theta = descend(theta)
     np.testing.assert_allclose(theta, 8.0, rtol=1e-6)
+
+
+SPLIT = [entry for entry in CELLS if entry.cell().split is not None]
+
+
+@pytest.mark.parametrize("entry", SPLIT, ids=str)
+def test_a_split_is_the_step(entry, key):
+    """update(carry, z, recur(params, carry)), whose products may be taken of all steps at once."""
+    cell = entry.cell(jnp.float64)
+    recur, update = cell.split
+    params, xs = noisy_params(cell, key), jax.random.normal(key, (T, B, *entry.features))
+    carries = normal_like(key, cell.initial_carry(params, (T, B)))
+    zs, products = cell.inputs(params, xs), recur(params, carries)
+    for t in (0, T - 1):
+        carry, z, a = jax.tree.map(lambda leaf, t=t: leaf[t], (carries, zs, products))
+        assert_trees_close(update(carry, z, a), cell.step(params, carry, z), tolerance=1e-14)
+
+
+def test_which_cells_have_a_split():
+    """Not the GRU that resets before its product, since the reset needs a product of its own; nor a bare step."""
+    names = {entry.name for entry in SPLIT}
+    assert {"vanilla-tanh", "lstm", "gru-after", "learned-lstm", "user-lstm", "zoneout-lstm"} <= names
+    assert names.isdisjoint({"gru-before", "user-step"})

@@ -95,8 +95,8 @@ TABLE = {
             Bad("x", None, TypeError, "an array [*batch, features]", "NoneType"),
             Bad("x", [1.0, 2.0, 3.0], TypeError, "an array [*batch, features]", "list"),
             Bad("x", np.ones((), np.float32), ValueError, "[*batch, features]", "()"),
-            # The cell's own check knows one name for its input.
-            Bad("x", np.ones((B, 9), np.float32), ValueError, "3 features", "(2, 9)", "xs"),
+            # The cell's own check knows one name for its input, a sequence of one step.
+            Bad("x", np.ones((B, 9), np.float32), ValueError, "3 features", "(1, 2, 9)", "xs"),
             Bad("x", np.ones((B, D), np.int32), TypeError, "float32", "int32", "xs"),
             Bad("x", XS, ValueError, "(5, 2, 4) for a batch of shape (5, 2)", "(2, 4)", "carry.h"),
             *RESET,
@@ -219,10 +219,35 @@ TABLE = {
     "dropout": Function(
         jaxrnn.dropout,
         {"rate": 0.5},
+        wrong.rates("rate"),
+    ),
+    "weight_dropout": Function(
+        jaxrnn.weight_dropout,
+        {"layer": RECURRENT, "rate": 0.5},
         [
-            *choices("rate", "0 <= rate < 1", 1.0, -0.1, 2, error=ValueError),
-            *choices("rate", "a finite number", float("nan"), error=ValueError),
-            *choices("rate", "a number", "0.5", None, True, jnp.array(0.5)),
+            Bad("layer", None, TypeError, "a Layer", "NoneType"),
+            Bad("layer", LSTM, TypeError, "recurrent(cell)", "Cell"),
+            *wrong.rates("rate"),
+            *choices("where", "a function", None, "recurrent", ("recurrent",)),
+        ],
+    ),
+    "weight_dropout, run": Function(
+        lambda where, key: jaxrnn.weight_dropout(RECURRENT, 0.5, where=where).apply(params_of(LSTM), XS, key=key),
+        {"where": lambda path: path == "recurrent", "key": KEY},
+        [
+            *wrong.KEYS,
+            Bad("where", lambda path: path == "kernel", ValueError, "one of the parameters input, recurrent", "none"),
+        ],
+    ),
+    "weight_dropout.step": Function(
+        step_of(jaxrnn.weight_dropout(RECURRENT, 0.5)),
+        {"params": params_of(LSTM), "carry": LSTM_CARRY, "x": XS[0], "key": KEY},
+        [
+            Bad("params", params_of(jaxrnn.vanilla(D, H)), TypeError, "LSTMParams of lstm(3, 4)", "VanillaParams"),
+            Bad("carry", HS, TypeError, wrong.NAMES, "array"),
+            Bad("x", 1.0, TypeError, "an array [*batch, features]", "float"),
+            *RESET,
+            *wrong.KEYS,
         ],
     ),
     "dropout.init": Function(DROPOUT.init, {"key": KEY}, [], unchecked=("key",)),
@@ -262,7 +287,7 @@ def test_wrong_argument(function, row):
 def test_every_argument_is_wrong_once():
     assert wrong.untested_arguments(TABLE) == []
     tested = {function.call for function in TABLE.values()}
-    assert {jaxrnn.recurrent, jaxrnn.embedding, jaxrnn.dense, jaxrnn.dropout} <= tested
+    assert {jaxrnn.recurrent, jaxrnn.embedding, jaxrnn.dense, jaxrnn.dropout, jaxrnn.weight_dropout} <= tested
 
 
 @pytest.mark.parametrize("tokens", [[[0, 7]], [[-1, 0]]], ids=str)

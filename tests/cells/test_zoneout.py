@@ -1,0 +1,186 @@
+"""Zoneout: the equations under known noise, its mean, where the output comes from, and gradients with noise."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from tests.cells.keyed import assert_mean, keyed
+from tests.examples import at
+from tests.layers.stepping import step_of
+from tests.registry import BY_NAME, D, H, assert_trees_close, noisy_params, normal_like
+
+pytestmark = pytest.mark.usefixtures("float64")
+T, B = 3, 2
+RATES = 0.2, 0.4
+RESETS = np.array([[False, True], [True, False], [False, True]])
+
+
+def drawn(cell, key):
+    """Return parameters, a sequence and a carry to start from."""
+    keys = jax.random.split(key, 3)
+    params = noisy_params(cell, keys[0])
+    return params, jax.random.normal(keys[1], (T, B, D)), normal_like(keys[2], cell.initial_carry(params, (B,)))
+
+
+def unroll(cell, *arguments, key=None):
+    return jax.jit(functools.partial(jaxrnn.unroll, cell))(*arguments, key=key)
+
+
+def by_the_equations(params, xs, carry, kept_h, kept_c):
+    """The LSTM with zoneout, gate by gate in NumPy."""
+    W, U, b = (dict(zip("ifgo", np.split(np.asarray(array), 4, axis=-1), strict=True)) for array in params)
+    sigmoid = lambda a: 1 / (1 + np.exp(-a))
+    h, c = map(np.asarray, carry)
+    for x, m_h, m_c in zip(*map(np.asarray, (xs, kept_h, kept_c)), strict=True):
+        a = {gate: x @ W[gate] + h @ U[gate] + b[gate] for gate in "ifgo"}
+        memory = sigmoid(a["f"]) * c + sigmoid(a["i"]) * np.tanh(a["g"])
+        h = m_h * h + (1 - m_h) * sigmoid(a["o"]) * np.tanh(memory)
+        c = m_c * c + (1 - m_c) * memory
+        yield h, c
+
+
+@pytest.mark.parametrize("noise", [True, False], ids=["noise", "mean"])
+def test_values_are_those_of_the_equations(noise, key):
+    cell = jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.float64), RATES)
+    params, xs, carry = drawn(cell, key)
+    key = key if noise else None
+    kept = cell.inputs(params, xs, key).noise if noise else [[rate] * T for rate in RATES]
+    hs, cs = zip(*by_the_equations(params, xs, carry, *kept), strict=True)
+    final, ys = unroll(cell, params, xs, carry, key=key)
+    np.testing.assert_allclose(ys, np.stack(hs), rtol=0, atol=1e-13)
+    assert_trees_close(final, jaxrnn.LSTMCarry(jnp.asarray(hs[-1]), jnp.asarray(cs[-1])), tolerance=1e-13)
+
+
+def test_a_unit_that_is_kept_is_kept_to_the_last_bit(key):
+    cell = jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.float64), 0.5)
+    params, xs, start = drawn(cell, key)
+    kept = cell.inputs(params, xs, key).noise
+    _, ys = unroll(cell, params, xs, start, key=key)
+    before = np.concatenate([start.h[None], ys[:-1]])
+    np.testing.assert_array_equal(ys == before, kept.h == 1)
+
+
+def test_the_mean_over_keys_is_what_happens_without_one(key):
+    """Of one step, whose carry is linear in the noise."""
+    cell = jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.float64), RATES)
+    params, xs, carry = drawn(cell, key)
+    layer = jaxrnn.recurrent(cell)
+    step = jax.jit(jax.vmap(lambda k: step_of(layer)(params, carry, xs[0], key=k)[0]))
+    samples = step(jax.random.split(key, 5_000))
+    mean, _ = step_of(layer)(params, carry, xs[0])
+    assert_mean(samples.h, mean.h)
+    assert_mean(samples.c, mean.c)
+    assert (samples.c.std(axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("rate", [(0.3, 0.6), jaxrnn.LSTMCarry._make((0.3, 0.6))], ids=str)
+def test_every_step_sequence_and_part_has_its_own_noise(rate, key):
+    cell = jaxrnn.zoneout(jaxrnn.lstm(2, 64, dtype=jnp.float64), rate)
+    params, xs = cell.init(key), jnp.ones((6, 5, 2))
+    noise = cell.inputs(params, xs, key).noise
+    assert len({tuple(row) for leaf in noise for row in leaf.reshape(30, 64).tolist()}) == 60
+    for leaf, share in zip(noise, (0.3, 0.6), strict=True):
+        assert set(leaf.ravel().tolist()) == {0.0, 1.0}
+        assert abs(float(leaf.mean()) - share) < 5 * (share * (1 - share) / leaf.size) ** 0.5
+
+
+def test_the_key_alone_decides(key):
+    cell = jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.float64), 0.5)
+    params, xs, _ = drawn(cell, key)
+    first, second = jax.random.split(key)
+    noisy = unroll(cell, params, xs, key=first)
+    assert_trees_close(unroll(cell, params, xs, key=first), noisy, tolerance=0)
+    assert (unroll(cell, params, xs, key=second)[1] != noisy[1]).any()
+
+
+def test_apply_and_step_agree_under_one_key(key):
+    cell = jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.float64), RATES)
+    params, xs, carry = drawn(cell, key)
+    layer = jaxrnn.recurrent(cell)
+    after, ys = layer.apply(params, xs[:1], carry, key=key)
+    assert_trees_close(step_of(layer)(params, carry, xs[0], key=key), (after, ys[0]))
+
+
+# Where the output comes from
+
+
+def test_an_output_in_another_dtype_than_the_carry_is_the_carry_s(key):
+    cell = jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.bfloat16, carry_dtype=jnp.float32), 0.5)
+    params, xs = cell.init(key), jnp.ones((T, B, D), jnp.bfloat16)
+    (h, _), y = cell.step(params, cell.initial_carry(params, (B,)), at(cell.inputs(params, xs, key), 0))
+    assert y.dtype == jnp.bfloat16
+    assert (y == h.astype(jnp.bfloat16)).all()
+
+
+def test_an_output_that_is_no_part_of_the_carry_is_the_cell_s_own(key):
+    plain = BY_NAME["user-lstm"].cell(jnp.float64)
+    params, xs, carry = drawn(plain, key)
+    (z,) = plain.inputs(params, xs[:1])
+    cell = jaxrnn.zoneout(plain, 0.5)
+    (noisy,) = jax.tree.leaves(cell.step(params, carry, at(cell.inputs(params, xs, key), 0))[1])
+    _, expected = plain.step(params, carry, z)
+    assert_trees_close(noisy, expected, tolerance=0)
+
+
+def test_all_carries_are_those_after_the_noise(key):
+    cell = jaxrnn.lstm(D, H, dtype=jnp.float64)
+    params, xs, carry = drawn(cell, key)
+    outside = unroll(jaxrnn.all_carries(jaxrnn.zoneout(cell, RATES)), params, xs, carry, key=key)
+    inside = unroll(jaxrnn.zoneout(jaxrnn.all_carries(cell), RATES), params, xs, carry, key=key)
+    assert_trees_close(inside, outside)
+    assert_trees_close(at(outside[1], -1), (outside[0].h, outside[0]), tolerance=0)
+
+
+# Gradients
+
+
+def test_gradients_with_noise(key):
+    """By autodiff, by the engine, by hand and by differences."""
+    cell = keyed(jaxrnn.zoneout(jaxrnn.lstm(D, H), RATES), key)
+    options = {"lengths": [3, 2], "mask": np.array([[True, True], [True, False], [True, True]]), "resets": RESETS}
+    xs = jax.random.normal(key, (T, B, D))
+    check = jaxrnn.check_gradients(cell, xs, **options, reverse=True, key=key, verbose=False)
+    assert all(row.by_hand is not None for row in check.rows)
+
+
+WRAPPED = {
+    "gru": lambda: jaxrnn.zoneout(jaxrnn.gru(D, H, dtype=jnp.float64), 0.5),
+    "an output that is the cell's own": lambda: jaxrnn.zoneout(BY_NAME["user-lstm"].cell(jnp.float64), 0.5),
+    "one part of the carry": lambda: jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.float64), (0.0, 0.5)),
+    "variational around": lambda: jaxrnn.variational_dropout(
+        jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.float64), 0.5), 0.3, input_rate=0.3
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_gradients_of_what_is_wrapped(name, key):
+    cell = WRAPPED[name]()
+    params, xs, carry = drawn(cell, key)
+    cotangents = normal_like(key, jax.eval_shape(lambda: jaxrnn.unroll(cell, params, xs)))
+
+    def differentiate(gradient):
+        run = functools.partial(jaxrnn.unroll, cell, resets=RESETS, gradient=gradient, key=key)
+        results, transpose = jax.vjp(run, params, xs, carry)
+        return results, transpose(cotangents)
+
+    assert_trees_close(*jax.jit(lambda: [differentiate(way) for way in ("manual", "autodiff")])())
+
+
+def test_a_cell_without_an_adjoint_has_its_step(key):
+    cell = jaxrnn.zoneout(BY_NAME["user-step"].cell(jnp.float64), 0.5)
+    assert cell.adjoint is None
+    params, xs, carry = drawn(cell, key)
+    final, ys = unroll(cell, params, xs, carry, key=key)
+    assert_trees_close(ys[-1], final, tolerance=0)
+
+
+def test_rate_zero_is_the_cell(key):
+    plain = jaxrnn.lstm(D, H, dtype=jnp.float64)
+    params, xs, carry = drawn(plain, key)
+    noisy = unroll(jaxrnn.zoneout(plain, 0.0), params, xs, carry, key=key)
+    assert_trees_close(noisy, unroll(plain, params, xs, carry), tolerance=0)
