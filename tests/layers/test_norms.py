@@ -1,0 +1,64 @@
+"""Layer norm and RMS norm: torch's values and gradients, and rows that have no spread."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from tests.registry import assert_trees_close, normal_like
+
+torch = pytest.importorskip("torch")
+
+D = 5
+NORMS = {
+    "layer_norm": (jaxrnn.layer_norm, torch.nn.LayerNorm),
+    "rms_norm": (jaxrnn.rms_norm, torch.nn.RMSNorm),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_values_and_gradients_are_those_of_torch(name, key, float64):
+    (ours, theirs), eps = NORMS[name], 0.3
+    layer, module = ours(D, eps=eps, dtype=jnp.float64), theirs(D, eps=eps, dtype=torch.float64)
+    params = normal_like(key, layer.init(key))
+    xs, dys = (np.array(jax.random.normal(k, (3, 2, D))) for k in jax.random.split(key))
+    with torch.no_grad():
+        for weight, value in zip(module.parameters(), params, strict=True):
+            weight.copy_(torch.tensor(np.array(value)))
+    tensor = torch.tensor(xs, requires_grad=True)
+    output = module(tensor)
+    output.backward(torch.tensor(dys))
+    assert tensor.grad is not None
+    expected = [output, *(weight.grad for weight in module.parameters()), tensor.grad]
+    ys, transpose = jax.vjp(lambda params, xs: layer.apply(params, xs)[1], params, xs)
+    (dparams, dxs) = transpose(jnp.asarray(dys))
+    assert_trees_close([ys, *dparams, dxs], [jnp.asarray(t.detach().numpy()) for t in expected], 1e-12)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_it_starts_as_the_norm_alone(name, key):
+    params = NORMS[name][0](D).init(key)
+    assert (params.scale == 1).all()
+    assert name == "rms_norm" or not params.bias.any()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", NORMS)
+def test_gradients_of_rows_without_spread_are_finite(name, dtype, key):
+    layer = NORMS[name][0](D, dtype=dtype)
+    xs = jnp.stack([jnp.zeros(D), jnp.full(D, 7.0), jnp.full(D, jnp.nan)]).astype(dtype)
+    ys, transpose = jax.vjp(lambda p, xs: layer.apply(p, xs, lengths=jnp.array(2))[1], layer.init(key), xs)
+    assert jnp.isfinite(ys).all()
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(transpose(jnp.ones_like(ys))))
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_means_of_half_precision_are_not_of_half_precision(name, key):
+    """A mean over 4096 features in bfloat16 would stop growing at 256 of them."""
+    layer = NORMS[name][0](4096, dtype=jnp.bfloat16)
+    xs = jax.random.normal(key, (1, 4096), jnp.bfloat16) + 2
+    _, ys = layer.apply(layer.init(key), xs)
+    full = NORMS[name][0](4096)
+    _, expected = full.apply(full.init(key), xs.astype(jnp.float32))
+    assert jnp.abs(ys.astype(jnp.float32) - expected).max() < 0.02
