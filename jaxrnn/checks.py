@@ -47,6 +47,13 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def rate(name: str, value: Any) -> float:
+    """Return ``value`` if it is a share of elements to drop, else raise."""
+    if not 0 <= number(name, value) < 1:
+        raise ValueError(f"{name}: expected 0 <= {name} < 1, got {value}")
+    return float(value)
+
+
 def flag(name: str, value: Any) -> bool:
     """Return ``value`` if it is a bool, else raise."""
     if not isinstance(value, (bool, np.bool_)):

@@ -33,9 +33,7 @@ def dropout(rate: float) -> Layer:
         >>> bool((layer.apply((), jnp.ones((4, 2, 3)))[1] == 1).all())
         True
     """
-    checks.number("rate", rate)
-    if not 0 <= rate < 1:
-        raise ValueError(f"rate: expected 0 <= rate < 1, got {rate}")
+    checks.rate("rate", rate)
 
     def init(key: Array) -> tuple[()]:
         del key

@@ -64,7 +64,7 @@ def stacked(
     if not callable(cell):
         raise TypeError(f"cell: expected a function that makes a Cell, such as jaxrnn.lstm, got {type(cell).__name__}")
     checks.flag("bidirectional", bidirectional)
-    between = dropped(checks.number("dropout", dropout))
+    between = dropped(checks.rate("dropout", dropout))
     choices = {"gradient": gradient, "checkpoint": checkpoint, "unroll_factor": unroll_factor}
 
     def one(input_size: Any, hidden_size: int) -> Layer:

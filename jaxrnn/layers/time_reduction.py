@@ -112,17 +112,26 @@ def time_reduction(factor: int, mode: str = "concat") -> Layer:
             lengths = checks.array("lengths", lengths)
             frame_lengths = -(-clipped_lengths(lengths, np.iinfo(np.int32).max, lengths.shape) // factor)
         if mask is not None:
-            mask = checks.array("mask", mask)
+            mask = _flags("mask", mask)
             mask = valid_steps(len(mask), mask.shape[1:], lengths, mask)
             frame_mask = framed(mask).any(axis=1)
         if resets is not None:
-            resets = checks.array("resets", resets)
-            begins = flags("resets", resets, resets.shape, "[time, *batch]")
+            begins = _flags("resets", resets)
             valid = valid_like(begins, lengths, mask)
-            frame_resets = framed(begins if valid is None else begins & valid).any(axis=1)
+            if valid is not None:
+                begins = flags("resets", begins, valid.shape, "[time, *batch]") & valid
+            frame_resets = framed(begins).any(axis=1)
         return frame_lengths, frame_mask, frame_resets
 
     return Layer(init, initial_carry, apply, None, output_steps)
+
+
+def _flags(name: str, value: Any) -> Array:
+    """Return ``value [T, *B]`` of any T and B."""
+    value = checks.array(name, value)
+    if value.ndim == 0:
+        raise ValueError(f"{name}: expected [time, *batch], got shape ()")
+    return flags(name, value, value.shape, "[time, *batch]")
 
 
 def _before_another(begins: Array) -> Array:

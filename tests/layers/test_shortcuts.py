@@ -44,11 +44,11 @@ def test_highway(key, float64):
 
 def test_a_closed_gate_is_the_identity_and_an_open_one_the_layer(key, xs):
     inner = jaxrnn.dense(D, D)
-    for bias, expected in ((-100.0, xs), (100.0, inner.apply)):
-        layer = jaxrnn.highway(inner, D, bias_init=jaxrnn.initializers.constant(bias))
-        params = layer.init(key)
-        expected = expected(params.layer, xs)[1] if callable(expected) else expected
-        assert_trees_close(layer.apply(params, xs)[1], expected, 1e-6)
+    gates = jaxrnn.initializers.constant(-100.0), jaxrnn.initializers.constant(100.0)
+    closed, opened = (jaxrnn.highway(inner, D, bias_init=bias) for bias in gates)
+    params = closed.init(key)
+    assert_trees_close(closed.apply(params, xs)[1], xs, 1e-6)
+    assert_trees_close(opened.apply(opened.init(key), xs), inner.apply(params.layer, xs), 1e-6)
 
 
 def test_dense_connections(key, xs):

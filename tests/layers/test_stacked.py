@@ -145,11 +145,14 @@ def test_dropout_is_between_layers_and_needs_a_key(key):
 
 def test_options_reach_the_cells_and_the_loop():
     layer = jaxrnn.stacked(jaxrnn.gru, 2, 3, num_layers=2, gradient="autodiff", reset_after=False)
-    params = layer.init(jax.random.key(0))
+    params = jax.eval_shape(layer.init, jax.random.key(0))
     assert [entry.candidate_bias for entry in params] == [None, None]
     xs = jax.ShapeDtypeStruct((2, 2), jnp.float32)
-    tangent = jax.eval_shape(lambda xs: jax.jvp(lambda xs: layer.apply(params, xs)[1], (xs,), (xs,))[1], xs)
-    assert tangent.shape == (2, 3)  # by hand there is none
+
+    def tangent(params, xs):  # by hand there is none
+        return jax.jvp(lambda xs: layer.apply(params, xs)[1], (xs,), (xs,))[1]
+
+    assert jax.eval_shape(tangent, params, xs).shape == (2, 3)
 
 
 def test_there_is_a_step_unless_it_reads_from_both_ends():
