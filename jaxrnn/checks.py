@@ -47,11 +47,11 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
-def rate(name: str, value: Any) -> float:
-    """Return ``value`` if it is a share of elements to drop, else raise."""
-    if not 0 <= number(name, value) < 1:
+def rate(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a probability below 1."""
+    number(name, value)
+    if not 0 <= value < 1:
         raise ValueError(f"{name}: expected 0 <= {name} < 1, got {value}")
-    return float(value)
 
 
 def flag(name: str, value: Any) -> bool:

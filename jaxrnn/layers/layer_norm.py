@@ -62,7 +62,7 @@ def layer_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Lay
 
 
 def precise(xs: Array) -> Array:
-    """Return ``xs`` in float32 at least: means over a hundred features need more than bfloat16's 8 bits."""
+    """Return ``xs`` in float32 at least: what is left of x - μ needs a μ of more than bfloat16's 8 bits."""
     return xs if jnp.finfo(xs.dtype).bits >= 32 else xs.astype(jnp.float32)
 
 

@@ -64,7 +64,7 @@ def stacked(
     if not callable(cell):
         raise TypeError(f"cell: expected a function that makes a Cell, such as jaxrnn.lstm, got {type(cell).__name__}")
     checks.flag("bidirectional", bidirectional)
-    between = dropped(checks.rate("dropout", dropout))
+    checks.rate("dropout", dropout)
     choices = {"gradient": gradient, "checkpoint": checkpoint, "unroll_factor": unroll_factor}
 
     def one(input_size: Any, hidden_size: int) -> Layer:
@@ -77,7 +77,7 @@ def stacked(
     for size in others:
         input_size = _output_size(layers[-1], input_size)
         layers.append(one(input_size, size))
-    return serial(*(_then(layer, between) for layer in layers[:-1]), layers[-1])
+    return serial(*(_then(layer, dropped(dropout)) for layer in layers[:-1]), layers[-1])
 
 
 def _sizes(hidden_size: Any, num_layers: int | None) -> tuple[int, ...]:

@@ -143,6 +143,22 @@ def test_dropout_is_between_layers_and_needs_a_key(key):
     assert (y == next_carry[1]).all()
 
 
+def test_every_cell_has_a_key_of_its_own(key):
+    cell, keys = jaxrnn.vanilla(3, 3), []
+
+    def inputs(params, xs, key=None):
+        keys.append(key)
+        return cell.inputs(params, xs)
+
+    layer = jaxrnn.stacked(lambda *sizes: cell._replace(inputs=inputs), 3, 3, num_layers=3, dropout=0.5)
+    params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), jax.eval_shape(layer.init, key))
+    keys.clear()
+    with jax.disable_jit():
+        layer.apply(params, jnp.ones((1, 3)), key=key)
+        step_of(layer)(params, layer.initial_carry(params), jnp.ones(3), key=key)
+    assert len({tuple(jax.random.key_data(k).tolist()) for k in keys}) == 3
+
+
 def test_options_reach_the_cells_and_the_loop():
     layer = jaxrnn.stacked(jaxrnn.gru, 2, 3, num_layers=2, gradient="autodiff", reset_after=False)
     params = jax.eval_shape(layer.init, jax.random.key(0))
