@@ -22,33 +22,38 @@ def of(name: str, **options: Any) -> jaxrnn.Layer:
     return jaxrnn.recurrent(BY_NAME[name].cell(jnp.float64), **options)
 
 
+def plain(**options: Any) -> jaxrnn.Layer:
+    """What is soonest compiled, for layers that are about something else."""
+    return of("vanilla-tanh", gradient="autodiff", **options)
+
+
 def deep() -> jaxrnn.Layer:
     return jaxrnn.serial(dense(2, 2), of("lstm"), jaxrnn.dropout(0.5), jaxrnn.serial(dense(3, 2), of("gru-after")))
 
 
 def both_ways() -> jaxrnn.Layer:
-    return jaxrnn.bidirectional(of("lstm"), jaxrnn.serial(dense(2, 2), of("gru-before", reverse=True)))
+    return jaxrnn.bidirectional(plain(), jaxrnn.serial(dense(2, 2), plain(reverse=True)))
 
 
 def normalised() -> jaxrnn.Layer:
     norms = jaxrnn.layer_norm(2, dtype=jnp.float64), jaxrnn.rms_norm(3, dtype=jnp.float64)
-    return jaxrnn.residual(jaxrnn.serial(norms[0], of("lstm"), norms[1], dense(3, 2)), scale=0.5)
+    return jaxrnn.residual(jaxrnn.serial(norms[0], plain(), norms[1], dense(3, 2)), scale=0.5)
 
 
 LAYERS = {
     "bidirectional": both_ways,
-    "dense connections": lambda: jaxrnn.dense_connections(of("gru-after"), dense(5, 1)),
+    "dense connections": lambda: jaxrnn.dense_connections(plain(), dense(5, 1)),
     "dense": lambda: dense(2, 3),
     "dense with activation": lambda: dense(2, 3, activation=jnp.exp),
     "dropout": lambda: jaxrnn.dropout(0.5),
     "embedding": lambda: jaxrnn.embedding(V, 3, dtype=jnp.float64),
-    "highway": lambda: jaxrnn.highway(jaxrnn.serial(of("lstm"), dense(3, 2)), 2, dtype=jnp.float64),
+    "highway": lambda: jaxrnn.highway(jaxrnn.serial(plain(), dense(3, 2)), 2, dtype=jnp.float64),
     "recurrent": lambda: of("lstm"),
     "recurrent by autodiff": lambda: of("gru-before", gradient="autodiff", unroll_factor=2),
     "residual": normalised,
     "serial": deep,
     "serial from tokens": lambda: jaxrnn.serial(jaxrnn.embedding(V, 2, dtype=jnp.float64), of("gru-after")),
-    "stacked": lambda: jaxrnn.stacked(jaxrnn.vanilla, 2, (3, 2), dropout=0.5, dtype=jnp.float64),
+    "stacked": lambda: jaxrnn.stacked(jaxrnn.vanilla, 2, (3, 2), dropout=0.5, gradient="autodiff", dtype=jnp.float64),
 }
 WITH_STEP = [name for name in LAYERS if name != "bidirectional"]
 TOKENS = ("embedding", "serial from tokens")
