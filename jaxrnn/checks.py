@@ -13,7 +13,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn.types import Array, Carry, Cell, Params
+from jaxrnn.types import Array, Carry, Cell, Layer, Params
 
 LONGEST = 120  # letters of an outline; a batch given as nested lists would fill the screen
 
@@ -88,6 +88,12 @@ def cell(name: str, value: Any) -> None:
     """Raise unless ``value`` is a `Cell`."""
     if not isinstance(value, Cell):
         raise TypeError(f"{name}: expected a jaxrnn Cell (close over it, do not trace it), got {type(value).__name__}")
+
+
+def layer(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a `Layer`."""
+    if not isinstance(value, Layer):
+        raise TypeError(f"{name}: expected a Layer (recurrent(cell) makes one of a cell), got {type(value).__name__}")
 
 
 def functions(**values: Any) -> None:
@@ -212,6 +218,17 @@ def same_structure(name: str, value: Any, expected: Any, why: str) -> None:
             raise ValueError(f"{where}: expected shape {want.shape} {why}, got {jnp.shape(leaf)}")
         if jnp.result_type(leaf) != want.dtype:
             raise TypeError(f"{where}: expected dtype {want.dtype} {why}, got {jnp.result_type(leaf)}")
+
+
+def same_but_features(name: str, value: Any, expected: Any, why: str) -> None:
+    """Raise unless ``value`` is an array of the dtype of ``expected`` and of its shape but for the last axis."""
+    if not hasattr(value, "shape") or not hasattr(expected, "shape"):
+        raise TypeError(f"{name}: expected an array {why}, got {outline(value)}")
+    if value.shape[:-1] != expected.shape[:-1] or value.ndim != expected.ndim:
+        axes = ", ".join(map(str, expected.shape[:-1]))
+        raise ValueError(f"{name}: expected shape ({axes}, features) {why}, got {value.shape}")
+    if value.dtype != expected.dtype:
+        raise TypeError(f"{name}: expected dtype {expected.dtype} {why}, got {value.dtype}")
 
 
 def outline(tree: Any) -> str:

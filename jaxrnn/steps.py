@@ -54,13 +54,20 @@ def valid_steps(time: int, batch: tuple[int, ...], lengths: Any, mask: Any) -> A
     """Return which steps are valid, bool ``[time, *batch]``, or None where all are."""
     valid = None
     if lengths is not None:
-        clipped = _lengths(lengths, time, batch)
+        clipped = clipped_lengths(lengths, time, batch)
         times = jnp.arange(time, dtype=clipped.dtype).reshape((time,) + (1,) * len(batch))
         valid = times < jnp.expand_dims(clipped, 0)
     if mask is not None:
         mask = flags("mask", mask, (time, *batch), "[time, *batch]")
         valid = mask if valid is None else valid & mask
     return valid
+
+
+def valid_like(xs: Array, lengths: Any, mask: Any) -> Array | None:
+    """Return which steps of ``xs`` are valid, where it is not known how many of its axes are features."""
+    if mask is not None:
+        return valid_steps(len(xs), np.shape(mask)[1:], lengths, mask)
+    return None if lengths is None else valid_steps(len(xs), np.shape(lengths), lengths, None)
 
 
 def time_and_batch(xs: Any, feature_axes: int) -> tuple[int, tuple[int, ...]]:
@@ -107,7 +114,8 @@ def zero_unless(where: Array | None, tree: Any) -> Any:
     return tree if where is None else select(where, tree, jax.tree.map(jnp.zeros_like, tree))
 
 
-def _lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> Array:
+def clipped_lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> Array:
+    """Return ``lengths [*B]`` as int32 from 0 to ``time``, or raise."""
     given, lengths = lengths, checks.array("lengths", lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"lengths: expected integers, got dtype {lengths.dtype}")

@@ -35,6 +35,11 @@ def pass_through(params: Params, xs: Array, key: Array | None = None) -> Array:
     return xs
 
 
+def same_steps(lengths: Any = None, mask: Any = None, resets: Any = None) -> tuple[Any, Any, Any]:
+    """Return ``(lengths, mask, resets)``: the `Layer.output_steps` of a layer with an output for every input."""
+    return lengths, mask, resets
+
+
 class Adjoint(NamedTuple):
     """How one step of a cell is differentiated: the BPTT of `unroll`, cut at the step.
 
@@ -109,9 +114,13 @@ class Layer(NamedTuple):
         -> (carry, ys)``. All steps at once; ``xs [T, *B, D]``, ``ys [T, *B, K]``.
     step: ``(params, carry, x, *, reset=None, key=None) -> (carry, y)``. One input at a time, for
         generation and streaming; None for a layer that needs the future.
+    output_steps: ``(lengths=None, mask=None, resets=None) -> (lengths, mask, resets)``. From what
+        belongs to xs, what belongs to ys: for the next layer, and for the mask of a loss. The same
+        unless the layer changes the time axis, as `jaxrnn.time_reduction` does.
     """
 
     init: Callable[..., Params]
     initial_carry: Callable[..., Carry]
     apply: Callable[..., tuple[Carry, Any]]
     step: Callable[..., tuple[Carry, Any]] | None = None
+    output_steps: Callable[..., tuple[Any, Any, Any]] = same_steps

@@ -34,7 +34,7 @@ def pointwise(
         resets: Any = None,
         key: Array | None = None,
     ) -> tuple[Carry, Any]:
-        _check(carry, key)
+        check_stateless(carry, key)
         time, batch = time_and_batch(xs, feature_axes)
         valid = valid_steps(time, batch, lengths, mask)
         if resets is not None:  # there is nothing to reset, but a wrong argument is wrong here too
@@ -42,7 +42,7 @@ def pointwise(
         return (), zero_unless(valid, function(params, zero_unless(valid, xs), key, "xs"))
 
     def step(params: Params, carry: Carry, x: Any, *, reset: Any = None, key: Array | None = None) -> tuple[Carry, Any]:
-        _check(carry, key)
+        check_stateless(carry, key)
         if reset is not None:
             flags("reset", reset, leading_axes("x", x, feature_axes, "[*batch, features]"), "[*batch]")
         return (), function(params, x, key, "x")
@@ -50,7 +50,8 @@ def pointwise(
     return Layer(init, initial_carry, apply, step)
 
 
-def _check(carry: Carry | None, key: Array | None) -> None:
+def check_stateless(carry: Carry | None, key: Array | None) -> None:
+    """Raise unless the carry and the key are what a layer without a state can be given."""
     if key is not None:
         checks.key("key", key)
     if carry is not None:

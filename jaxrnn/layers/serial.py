@@ -12,7 +12,8 @@ def serial(*layers: Layer) -> Layer:
     """Return the layer that runs ``layers`` one after another, y = f_n(… f_2(f_1(x))).
 
     Parameters and carry are tuples with one entry per child, ``()`` where a child has none. Lengths,
-    mask and resets go to every child; each gets a key of its own. ``step`` is None if any child's is.
+    mask and resets go to every child, as the `Layer.output_steps` of those before have left them; each
+    gets a key of its own. ``step`` is None if any child's is.
 
     Args:
         layers: one `Layer` or more; wrap a cell in `recurrent` first.
@@ -34,11 +35,7 @@ def serial(*layers: Layer) -> Layer:
     if not layers:
         raise ValueError("layers: expected at least one Layer, got none")
     for index, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            raise TypeError(
-                f"layers: expected Layers (recurrent(cell) makes one of a cell), got {type(layer).__name__} at {index}"
-            )
-
+        checks.layer(f"layers[{index}]", layer)
     steps = [layer.step for layer in layers if layer.step is not None]
 
     def init(key: Array) -> Params:
@@ -62,24 +59,30 @@ def serial(*layers: Layer) -> Layer:
         _check_entries("params", params, len(layers))
         carries = [None] * len(layers) if carry is None else _check_entries("carry", carry, len(layers))
         after = []
-        for layer, p, c, k in zip(layers, params, carries, _keys(key, len(layers)), strict=True):
+        for layer, p, c, k in zip(layers, params, carries, keys_of(key, len(layers)), strict=True):
             c, xs = layer.apply(p, xs, c, lengths=lengths, mask=mask, resets=resets, key=k)
             after.append(c)
+            lengths, mask, resets = layer.output_steps(lengths, mask, resets)
         return tuple(after), xs
 
     def step(params: Params, carry: Carry, x: Any, *, reset: Any = None, key: Array | None = None) -> tuple[Carry, Any]:
         _check_entries("params", params, len(layers))
         _check_entries("carry", carry, len(layers))
         after = []
-        for child_step, p, c, k in zip(steps, params, carry, _keys(key, len(layers)), strict=True):
+        for child_step, p, c, k in zip(steps, params, carry, keys_of(key, len(layers)), strict=True):
             c, x = child_step(p, c, x, reset=reset, key=k)
             after.append(c)
         return tuple(after), x
 
-    return Layer(init, initial_carry, apply, step if len(steps) == len(layers) else None)
+    def output_steps(lengths: Any = None, mask: Any = None, resets: Any = None) -> tuple[Any, Any, Any]:
+        for layer in layers:
+            lengths, mask, resets = layer.output_steps(lengths, mask, resets)
+        return lengths, mask, resets
+
+    return Layer(init, initial_carry, apply, step if len(steps) == len(layers) else None, output_steps)
 
 
-def _keys(key: Array | None, count: int) -> Any:
+def keys_of(key: Array | None, count: int) -> Any:
     if key is None:
         return [None] * count
     checks.key("key", key)

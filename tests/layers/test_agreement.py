@@ -22,20 +22,40 @@ def of(name: str, **options: Any) -> jaxrnn.Layer:
     return jaxrnn.recurrent(BY_NAME[name].cell(jnp.float64), **options)
 
 
+def plain(**options: Any) -> jaxrnn.Layer:
+    """What is soonest compiled, for layers that are about something else."""
+    return of("vanilla-tanh", gradient="autodiff", **options)
+
+
 def deep() -> jaxrnn.Layer:
     return jaxrnn.serial(dense(2, 2), of("lstm"), jaxrnn.dropout(0.5), jaxrnn.serial(dense(3, 2), of("gru-after")))
 
 
+def both_ways() -> jaxrnn.Layer:
+    return jaxrnn.bidirectional(plain(), jaxrnn.serial(dense(2, 2), plain(reverse=True)))
+
+
+def normalised() -> jaxrnn.Layer:
+    norms = jaxrnn.layer_norm(2, dtype=jnp.float64), jaxrnn.rms_norm(3, dtype=jnp.float64)
+    return jaxrnn.residual(jaxrnn.serial(norms[0], plain(), norms[1], dense(3, 2)), scale=0.5)
+
+
 LAYERS = {
+    "bidirectional": both_ways,
+    "dense connections": lambda: jaxrnn.dense_connections(plain(), dense(5, 1)),
     "dense": lambda: dense(2, 3),
     "dense with activation": lambda: dense(2, 3, activation=jnp.exp),
     "dropout": lambda: jaxrnn.dropout(0.5),
     "embedding": lambda: jaxrnn.embedding(V, 3, dtype=jnp.float64),
+    "highway": lambda: jaxrnn.highway(jaxrnn.serial(plain(), dense(3, 2)), 2, dtype=jnp.float64),
     "recurrent": lambda: of("lstm"),
     "recurrent by autodiff": lambda: of("gru-before", gradient="autodiff", unroll_factor=2),
+    "residual": normalised,
     "serial": deep,
     "serial from tokens": lambda: jaxrnn.serial(jaxrnn.embedding(V, 2, dtype=jnp.float64), of("gru-after")),
+    "stacked": lambda: jaxrnn.stacked(jaxrnn.vanilla, 2, (3, 2), dropout=0.5, gradient="autodiff", dtype=jnp.float64),
 }
+WITH_STEP = [name for name in LAYERS if name != "bidirectional"]
 TOKENS = ("embedding", "serial from tokens")
 
 
@@ -52,7 +72,7 @@ def drawn(layer: jaxrnn.Layer, key: jax.Array, batch: tuple[int, ...]) -> tuple[
 
 
 @pytest.mark.parametrize("resets", [None, RESETS], ids=["", "resets"])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", WITH_STEP)
 def test_apply_equals_step(name, resets, key, float64):
     layer = LAYERS[name]()
     params, carry = drawn(layer, key, (B,))
@@ -79,6 +99,17 @@ def test_apply_equals_step_for_any_batch_axes(name, batch, key, float64):
     resets = jax.random.bernoulli(key, 0.5, (3, *batch))
     applied = jax.jit(layer.apply)(params, xs, carry, resets=resets)
     assert_trees_close(stepwise(layer, params, xs, carry, resets), applied)
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_shapes_for_any_batch_axes(name, batch, key, float64):
+    layer, xs = LAYERS[name](), inputs(name, key, T, *batch)
+    flags, lengths = jnp.ones((T, *batch), bool), jnp.full(batch, 2)
+    params, carry = jax.eval_shape(lambda: drawn(layer, key, batch))
+    after, ys = jax.eval_shape(lambda *a: layer.apply(*a, lengths=lengths, mask=flags, resets=flags), params, xs, carry)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, carry)
+    assert ys.shape[:-1] == (T, *batch)
 
 
 @pytest.mark.parametrize("name", ["dropout", "recurrent", "serial", "serial from tokens"])
@@ -150,20 +181,38 @@ def test_no_steps_and_no_sequences(name, key, float64):
         assert_trees_close(carry, layer.initial_carry(params, (batch,)))
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
-def test_dtypes_are_kept(dtype, key):
-    layer = jaxrnn.serial(
+def of_every_kind(dtype) -> jaxrnn.Layer:
+    cell = jaxrnn.lstm(2, 3, dtype=dtype, carry_dtype=jnp.float32)
+    return jaxrnn.serial(
         jaxrnn.embedding(V, 2, dtype=dtype),
-        jaxrnn.recurrent(jaxrnn.lstm(2, 3, dtype=dtype, carry_dtype=jnp.float32)),
+        jaxrnn.recurrent(cell),
         jaxrnn.dropout(0.3),
-        jaxrnn.dense(3, 4, dtype=dtype),
+        jaxrnn.residual(jaxrnn.serial(jaxrnn.layer_norm(3, dtype=dtype), jaxrnn.dense(3, 3, dtype=dtype)), scale=0.7),
+        jaxrnn.highway(jaxrnn.rms_norm(3, dtype=dtype), 3, dtype=dtype),
+        jaxrnn.dense_connections(jaxrnn.dense(3, 4, dtype=dtype)),
+        jaxrnn.stacked(jaxrnn.lstm, 7, 3, num_layers=2, dropout=0.3, dtype=dtype, carry_dtype=jnp.float32),
     )
 
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
+def test_dtypes_are_kept(dtype, key):
+    layer, tokens = of_every_kind(dtype), jnp.zeros((T, B), int)
+    cell = jaxrnn.lstm(3, 3, dtype=dtype, carry_dtype=jnp.float32)
+    readers = [
+        jaxrnn.serial(
+            layer,
+            jaxrnn.time_reduction(3, mode),
+            jaxrnn.bidirectional(jaxrnn.recurrent(cell), jaxrnn.recurrent(cell, reverse=True), merge=merge),
+        )
+        for mode, merge in (("mean", "mean"), ("max", "product"))
+    ]
+
     def run(key):
-        params, tokens = layer.init(key), jnp.zeros((T, B), int)
+        params = layer.init(key)
         carry, ys = layer.apply(params, tokens, key=key)
         carry, y = step_of(layer)(params, carry, tokens[0], key=key)
-        return (params, ys, y), carry
+        read = [reader.apply(reader.init(key), tokens, mask=jnp.ones((T, B), bool), key=key) for reader in readers]
+        return (params, ys, y, [ys for _, ys in read]), (carry, [carry for carry, _ in read])
 
     outputs, carry = jax.eval_shape(run, key)
     assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {jnp.dtype(dtype)}

@@ -108,9 +108,9 @@ TABLE = {
         {"layers": (DENSE, DROPOUT)},
         [
             Bad("layers", (), ValueError, "at least one Layer", "none"),
-            Bad("layers", (DENSE, LSTM), TypeError, "recurrent(cell)", "Cell at 1"),
-            Bad("layers", ([DENSE, DROPOUT],), TypeError, "Layers", "list at 0"),
-            Bad("layers", (DENSE, None), TypeError, "Layers", "NoneType at 1"),
+            Bad("layers", (DENSE, LSTM), TypeError, "recurrent(cell)", "Cell", "layers[1]"),
+            Bad("layers", ([DENSE, DROPOUT],), TypeError, "a Layer", "list", "layers[0]"),
+            Bad("layers", (DENSE, None), TypeError, "a Layer", "NoneType", "layers[1]"),
         ],
     ),
     "serial of sizes that do not fit": Function(
