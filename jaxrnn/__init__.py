@@ -1,18 +1,21 @@
 """Recurrent networks as pure functions: cells, an unroll, and backpropagation through time three ways."""
 
-from jaxrnn import decoding, initializers, losses, training
+from jaxrnn import attention, decoding, initializers, losses, training
 from jaxrnn.bptt import Gradients, bptt
 from jaxrnn.cells import (
+    AttendingParams,
     GRUParams,
     LearnedCarryParams,
     LSTMCarry,
     LSTMParams,
     VanillaParams,
+    attending,
     gru,
     learned_carry,
     lstm,
     split_cell,
     vanilla,
+    with_memory,
 )
 from jaxrnn.checking import GradientCheck, check_gradients
 from jaxrnn.layers import DenseParams, EmbeddingParams, dense, dropout, embedding, recurrent, serial
@@ -21,6 +24,7 @@ from jaxrnn.unrolling import unroll
 
 __all__ = [
     "Adjoint",
+    "AttendingParams",
     "Cell",
     "DenseParams",
     "EmbeddingParams",
@@ -32,6 +36,8 @@ __all__ = [
     "Layer",
     "LearnedCarryParams",
     "VanillaParams",
+    "attending",
+    "attention",
     "bptt",
     "check_gradients",
     "decoding",
@@ -49,4 +55,5 @@ __all__ = [
     "training",
     "unroll",
     "vanilla",
+    "with_memory",
 ]

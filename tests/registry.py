@@ -35,6 +35,24 @@ def learned(factory: Callable[..., jaxrnn.Cell]) -> Callable[..., jaxrnn.Cell]:
     return lambda *args, **options: jaxrnn.learned_carry(factory(*args, **options))
 
 
+def attending(factory: Callable[..., jaxrnn.Cell], attention: Callable[[int, Any], Any], **options: Any) -> Any:
+    """Return a factory of attending cells, drawn with a memory that all share, 3 of its 4 positions valid."""
+
+    def make(input_size, hidden_size, *, dtype, carry_dtype):
+        score = attention(hidden_size, dtype)
+        inner = factory(input_size, hidden_size, dtype=dtype, carry_dtype=carry_dtype)
+        cell = jaxrnn.attending(inner, score, input_size, **options)
+
+        def init(key):
+            params_key, memory_key = jax.random.split(key)
+            memory = jax.random.normal(memory_key, (4, score.context_size), dtype)
+            return jaxrnn.with_memory(cell.init(params_key), score, memory, lengths=3)
+
+        return cell._replace(init=init)
+
+    return make
+
+
 class UserParams(NamedTuple):
     """What a user's own vanilla, LSTM or GRU might hold."""
 
@@ -145,6 +163,7 @@ CELLS = (
     Entry("user-lstm", user_lstm),
     Entry("user-step", user_step),
     Entry("learned-user-lstm", learned(user_lstm)),
+    Entry("attending-lstm", attending(jaxrnn.lstm, lambda size, dtype: jaxrnn.attention.dot(size))),
 )
 # What differs from a cell above in one formula: its gradients are checked, and the rest follows.
 OPTIONS = (
@@ -153,6 +172,18 @@ OPTIONS = (
     Entry("vanilla-pair", jaxrnn.vanilla, {"activation": (jnp.sin, jnp.cos)}),
     Entry("learned-gru-after", learned(jaxrnn.gru)),
     Entry("user-gru", user_gru),
+    Entry(
+        "attending-gru",
+        attending(jaxrnn.gru, lambda size, dtype: jaxrnn.attention.additive(size, 2, 3, dtype=dtype)),
+    ),
+    Entry(
+        "attending-user-vanilla",
+        attending(
+            user_vanilla,
+            lambda size, dtype: jaxrnn.attention.scaled_dot(size, 2, 2, dtype=dtype),
+            outputs=("weights", "context"),
+        ),
+    ),
 )
 BY_NAME = {entry.name: entry for entry in (*CELLS, *OPTIONS)}
 

@@ -17,8 +17,10 @@ T, B, D, H = 4, 7, 5, 11  # no weight has as many elements as anything that a lo
 
 ADJOINT = [entry.name for entry in CELLS if entry.cell().adjoint is not None]
 KINDS = ["vanilla-tanh", "lstm", "gru-after", "gru-before", "learned-user-lstm"]
-IN_LOOP = {"gru-before": 2}  # products with the carry, one for every other cell
+IN_LOOP = {"gru-before": 2, "attending-lstm": 4}  # products with the carry, one for every other cell
 AFTER_LOOP = {"gru-after": 4, "gru-before": 4, "learned-gru-after": 4}  # W and U, of the gates and of the candidate
+AFTER_LOOP |= {"attending-lstm": 5}  # W_c, keys and values too
+BEFORE_LOOP = {"gru-after": 2, "gru-before": 2, "learned-gru-after": 2}  # x W
 
 
 def sized(entry: Entry, input_size: int, hidden_size: int, dtype: Any = jnp.float32) -> jaxrnn.Cell:
@@ -139,8 +141,8 @@ def test_every_weight_gradient_is_one_contraction_after_the_loop(name, around):
     assert len(over_rows) == AFTER_LOOP.get(name, 2)
     assert sum(e.outvars[0].aval.size for e in over_rows) == sum(leaf.size for leaf in matrices)
     # x W for all rows, and its transpose. (Of h U, only the shape is asked for.)
-    assert sum(contracted(e) == D for e in outside) == AFTER_LOOP.get(name, 2) // 2
-    assert sum(e.outvars[0].aval.size == T * B * D for e in outside) == AFTER_LOOP.get(name, 2) // 2
+    assert sum(contracted(e) == D for e in outside) == BEFORE_LOOP.get(name, 1)
+    assert sum(e.outvars[0].aval.size == T * B * D for e in outside) == BEFORE_LOOP.get(name, 1)
 
 
 def temporary_bytes(function: Any, *arguments: Any) -> int:
