@@ -18,7 +18,18 @@ from jaxrnn.cells import (
     with_memory,
 )
 from jaxrnn.checking import GradientCheck, check_gradients
-from jaxrnn.layers import DenseParams, EmbeddingParams, dense, dropout, embedding, recurrent, serial
+from jaxrnn.layers import (
+    DenseParams,
+    EmbeddingParams,
+    TransformerCarry,
+    TransformerParams,
+    dense,
+    dropout,
+    embedding,
+    recurrent,
+    serial,
+    transformer,
+)
 from jaxrnn.types import Adjoint, Cell, Layer
 from jaxrnn.unrolling import unroll
 
@@ -35,6 +46,8 @@ __all__ = [
     "LSTMParams",
     "Layer",
     "LearnedCarryParams",
+    "TransformerCarry",
+    "TransformerParams",
     "VanillaParams",
     "attending",
     "attention",
@@ -53,6 +66,7 @@ __all__ = [
     "serial",
     "split_cell",
     "training",
+    "transformer",
     "unroll",
     "vanilla",
     "with_memory",

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
-from jaxrnn.scores import ADDITIVE, PRODUCT, Score, average, project, softmax
+from jaxrnn.scores import ADDITIVE, PRODUCT, Score, average, project, seen, softmax
 from jaxrnn.steps import leading_axes, valid_steps, zero_unless
 from jaxrnn.types import Array
 
@@ -282,7 +282,8 @@ def _attention(
         check(params, memory, leading_axes("query", query, 1, "[..., *batch, features]"))
         checks.features("query", query, query_size, memory.keys.dtype, call)
         q = project(query, params.query)
-        weights = softmax(score.function(params.score, memory.keys, q), memory.valid)
+        scores = score.function(params.score, memory.keys, q)
+        weights = softmax(scores, seen(memory.valid, scores))
         return average(memory.values, weights), weights
 
     return Attention(init, prepare, attend, check, score, query_size, context_size)

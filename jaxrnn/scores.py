@@ -17,7 +17,7 @@ before those of the memory, of steps, of beams, of rows that `vmap` adds, share 
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,18 +60,29 @@ def row_gradient(rows: Array, weights: Array, x: Array) -> Array:
     return jnp.einsum("krs,kra->rsa", _beside(rows, weights), _beside(rows, x)).reshape(rows.shape)
 
 
-def softmax(scores: Array, valid: Array | None) -> Array:
-    """Return w = softmax(e) ``[..., *B, S]`` over the positions that are ``valid [*B, S]``; zero where none is."""
-    wide = scores.astype(jnp.float32) if jnp.finfo(scores.dtype).bits < 32 else scores
-    if valid is not None:
-        k, r, size = _beside(valid[..., None], wide).shape
-        seen = jnp.broadcast_to(valid.reshape(1, r, size) > 0, (k, r, size)).reshape(wide.shape)
+def seen(valid: Array | None, scores: Array) -> Array | None:
+    """Return which of ``scores [..., *B, S]`` are of positions ``valid [*B, S]`` (1 or 0); None where all are."""
+    if valid is None:
+        return None
+    queries = _beside(valid[..., None], scores)
+    return jnp.broadcast_to(valid.reshape(1, *queries.shape[1:]) > 0, queries.shape).reshape(scores.shape)
+
+
+def softmax(scores: Array, seen: Array | None) -> Array:
+    """Return w = softmax(e) over those of ``scores [..., S]`` that are seen; zero where none is."""
+    wide = scores.astype(float32_at_least(scores.dtype))
+    if seen is not None:
         wide = jnp.where(seen, wide, -jnp.inf)
     # The largest score, or any number where there is none: -∞ minus -∞ would be NaN.
     largest = jnp.max(wide, axis=-1, keepdims=True, initial=jnp.finfo(wide.dtype).min)
     powers = jnp.exp(wide - jax.lax.stop_gradient(largest))
     total = powers.sum(axis=-1, keepdims=True)
     return (powers / jnp.where(total > 0, total, jnp.ones_like(total))).astype(scores.dtype)
+
+
+def float32_at_least(dtype: Any) -> Any:
+    """Return float32 in place of a narrower dtype: what is computed in it is rounded once, at the end."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
 
 def softmax_gradient(weights: Array, dweights: Array) -> Array:

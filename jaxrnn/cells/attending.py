@@ -31,7 +31,7 @@ from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.attention import Attention, AttentionParams, Memory
 from jaxrnn.cells.products import recurrent_product, weight_gradient
-from jaxrnn.scores import against, average, project, row_gradient, softmax, softmax_gradient
+from jaxrnn.scores import against, average, project, row_gradient, seen, softmax, softmax_gradient
 from jaxrnn.types import Adjoint, Array, Carry, Cell, Params
 
 OUTPUTS = ("y", "context", "weights")
@@ -183,7 +183,8 @@ def attending(
         keys, values, valid = params.memory
         hidden = _hidden(carry)
         query = project(hidden, params.attention.query)
-        weights = softmax(attention.score.function(params.attention.score, keys, query), valid)
+        scores = attention.score.function(params.attention.score, keys, query)
+        weights = softmax(scores, seen(valid, scores))
         context = average(values, weights)
         shift = split(recurrent_product(context, params.context))
         z = jax.tree.map(lambda z, shift: (z.astype(shift.dtype) + shift).astype(z.dtype), z, shift)
@@ -217,7 +218,7 @@ def attending(
     def backward(transposed: Transposed, saved: Any, dcarry: Carry, dys: Array) -> tuple[Carry, Any, Products]:
         query, weights, saved = saved
         keys, values, _ = transposed.memory
-        widths = {"y": y.shape[-1], "context": attention.context_size, "weights": keys.shape[-2]}
+        widths = {"y": y.shape[-1], "context": values.shape[-1], "weights": keys.shape[-2]}
         parts = jnp.split(dys, np.cumsum([widths[name] for name in outputs])[:-1], axis=-1)
         given = dict(zip(outputs, parts, strict=True))
         dy = given.get("y", jnp.zeros((*dys.shape[:-1], widths["y"]), dys.dtype))

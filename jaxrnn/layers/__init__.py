@@ -5,5 +5,17 @@ from jaxrnn.layers.dropout import dropout
 from jaxrnn.layers.embedding import EmbeddingParams, embedding
 from jaxrnn.layers.recurrent import recurrent
 from jaxrnn.layers.serial import serial
+from jaxrnn.layers.transformer import TransformerCarry, TransformerParams, transformer
 
-__all__ = ["DenseParams", "EmbeddingParams", "dense", "dropout", "embedding", "recurrent", "serial"]
+__all__ = [
+    "DenseParams",
+    "EmbeddingParams",
+    "TransformerCarry",
+    "TransformerParams",
+    "dense",
+    "dropout",
+    "embedding",
+    "recurrent",
+    "serial",
+    "transformer",
+]
