@@ -194,6 +194,9 @@ def additive(
 ) -> Attention:
     """Return additive attention, e_s = u · tanh(h W_q + m_s W_k), c = Σ_s softmax(e)_s m_s.
 
+    The keys are inside the tanh: their gradient over T queries makes an array ``[T, *B, S, A]``, where
+    that of the other kinds is a product.
+
     Args:
         query_size: Q, the features of the query h.
         memory_size: M = C, the features of the memory.
@@ -265,7 +268,7 @@ def _attention(
     def check(params: AttentionParams, memory: Any, leading: tuple[int, ...]) -> None:
         checks.parameters(params, AttentionParams, every_shape, call)
         if not isinstance(memory, Memory):
-            raise TypeError(f"memory: expected what prepare gives for {call}, got {checks.outline(memory)}")
+            raise TypeError(f"memory: expected the Memory of {call}, got {type(memory).__name__}")
         batch = leading_axes("memory.keys", memory.keys, 2, "[*batch, positions, features]")
         positions = memory.keys.shape[-2]
         key_size = query_size if params.query is None else params.query.shape[-1]

@@ -1,5 +1,7 @@
 """Attention: torch's, Bahdanau's equations in NumPy, masks, and axes that share a memory."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ LENGTHS = np.array([4, 2, 0])
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
-def drawn(kind, key, *batch):
+def drawn(kind: str, key: jax.Array, *batch: int) -> tuple[kinds.Attention, Any, jax.Array, jax.Array]:
     """Return an attention, its parameters, a memory and a query."""
     attention = KINDS[kind]()
     params_key, memory_key, query_key = jax.random.split(key, 3)
@@ -34,7 +36,7 @@ def drawn(kind, key, *batch):
 
 def by_the_paper(kind, params, memory, query):
     """One query, position by position."""
-    W_q, W_k, W_v, u = (None if leaf is None else np.asarray(leaf) for leaf in params)
+    W_q, W_k, W_v, u = (np.asarray(np.nan if leaf is None else leaf) for leaf in params)
     scores, values = [], []
     for m in np.asarray(memory):
         h = np.asarray(query)
@@ -46,9 +48,9 @@ def by_the_paper(kind, params, memory, query):
                 "additive": lambda m=m, h=h: u @ np.tanh(W_q.T @ h + W_k.T @ m),
             }[kind]()
         )
-        values.append(m if W_v is None else W_v.T @ m)
+        values.append(m if params.value is None else W_v.T @ m)
     if not scores:
-        return np.zeros(M if W_v is None else A), np.zeros(0)
+        return np.zeros(M if params.value is None else A), np.zeros(0)
     weights = np.exp(scores) / np.exp(scores).sum()
     return sum(w * v for w, v in zip(weights, values, strict=True)), weights
 
@@ -141,5 +143,5 @@ def test_large_scores_and_dtypes(dtype):
     attention = kinds.dot(2)
     memory = attention.prepare(attention.init(jax.random.key(0)), jnp.eye(3, 2, dtype=dtype), lengths=2)
     context, weights = attention.attend(attention.init(jax.random.key(0)), memory, jnp.array([1e4, -1e4], dtype))
-    assert {leaf.dtype for leaf in (*memory, context, weights)} == {jnp.dtype(dtype)}
+    assert {leaf.dtype for leaf in jax.tree.leaves((memory, context, weights))} == {jnp.dtype(dtype)}
     assert weights.tolist() == [1, 0, 0]

@@ -65,16 +65,6 @@ class Products(NamedTuple):
     cell: Any
 
 
-class Transposed(NamedTuple):
-    """What the backward step multiplies by: W_qᵀ, u, the memory, W_cᵀ, and the cell's own."""
-
-    query: Array | None
-    score: Array | None
-    memory: Memory
-    context: Array
-    cell: Any
-
-
 def with_memory(
     params: AttendingParams, attention: Attention, memory: Array, *, lengths: Any = None, mask: Any = None
 ) -> AttendingParams:
@@ -95,7 +85,9 @@ def with_memory(
 
     Example: see `attending`.
     """
-    _check_kind(params)
+    if not isinstance(params, AttendingParams):
+        raise TypeError(f"params: expected the AttendingParams of attending, got {type(params).__name__}")
+    _check_attention(attention)
     return params._replace(memory=attention.prepare(params.attention, memory, lengths=lengths, mask=mask))
 
 
@@ -141,11 +133,12 @@ def attending(
         ((2, 5), (7, 2, 9))
     """
     checks.cell("cell", cell)
-    if not isinstance(attention, Attention):
-        raise TypeError(f"attention: expected an Attention, got {type(attention).__name__}")
+    _check_attention(attention)
     checks.size("input_size", input_size)
     if not isinstance(outputs, tuple) or not outputs or not set(outputs) <= set(OUTPUTS):
         raise ValueError(f"outputs: expected a tuple of {', '.join(map(repr, OUTPUTS))}, got {outputs!r}")
+    if len(set(outputs)) < len(outputs):
+        raise ValueError(f"outputs: expected each once, got {outputs!r}")
     checks.functions(context_init=context_init)
     z, y = _check_cell(cell, attention, input_size)
     sizes, treedef = [leaf.shape[-1] for leaf in jax.tree.leaves(z)], jax.tree.structure(z)
@@ -160,7 +153,7 @@ def attending(
         return AttendingParams(cell.init(cell_key), attention.init(attention_key), context)
 
     def initial_carry(params: AttendingParams, batch_shape: tuple[int, ...] = ()) -> Carry:
-        _check_kind(params)
+        checks.parameters(params, AttendingParams, shapes, call)
         return cell.initial_carry(params.cell, batch_shape)
 
     def inputs(params: AttendingParams, xs: Array, key: Array | None = None) -> Any:
@@ -209,13 +202,13 @@ def attending(
         carry, y, operand, saved = inner.forward(params.cell, carry, z)
         return carry, output(at, y), (at, operand), (at.query, at.weights, saved)
 
-    def transpose(params: AttendingParams) -> Transposed:
-        assert params.memory is not None
-        query, score = params.attention.query, params.attention.score
-        query = None if query is None else query.T
-        return Transposed(query, score, params.memory, params.context.T, inner.transpose(params.cell))
+    def transpose(params: AttendingParams) -> AttendingParams:
+        query = params.attention.query
+        turned = params.attention._replace(query=None if query is None else query.T)
+        return params._replace(cell=inner.transpose(params.cell), attention=turned, context=params.context.T)
 
-    def backward(transposed: Transposed, saved: Any, dcarry: Carry, dys: Array) -> tuple[Carry, Any, Products]:
+    def backward(transposed: AttendingParams, saved: Any, dcarry: Carry, dys: Array) -> tuple[Carry, Any, Products]:
+        assert transposed.memory is not None
         query, weights, saved = saved
         keys, values, _ = transposed.memory
         widths = {"y": y.shape[-1], "context": values.shape[-1], "weights": keys.shape[-2]}
@@ -230,9 +223,9 @@ def attending(
         if "weights" in given:
             dweights = dweights + given["weights"].astype(dweights.dtype)
         dscores = softmax_gradient(weights, dweights)
-        dquery = attention.score.to_query(transposed.score, keys, query, dscores)
-        dbefore = _add_to_hidden(dbefore, project(dquery, transposed.query))
-        das = Products(None if transposed.query is None else dquery, dscores, dcontext, dz, da)
+        dquery = attention.score.to_query(transposed.attention.score, keys, query, dscores)
+        dbefore = _add_to_hidden(dbefore, project(dquery, transposed.attention.query))
+        das = Products(None if transposed.attention.query is None else dquery, dscores, dcontext, dz, da)
         return dbefore, dz, das
 
     def product(params: AttendingParams, operands: tuple[Attended, Any]) -> Products:
@@ -266,9 +259,9 @@ def attending(
     return Cell(init, initial_carry, step, inputs, adjoint)
 
 
-def _check_kind(params: Any) -> None:
-    if not isinstance(params, AttendingParams):
-        raise TypeError(f"params: expected the AttendingParams of attending, got {type(params).__name__}")
+def _check_attention(attention: Any) -> None:
+    if not isinstance(attention, Attention):
+        raise TypeError(f"attention: expected an Attention, got {type(attention).__name__}")
 
 
 def _check_cell(cell: Cell, attention: Attention, input_size: int) -> tuple[Any, Any]:

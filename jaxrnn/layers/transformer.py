@@ -190,7 +190,6 @@ def transformer(
         """Return (carry, ys) of ``xs [T, *B, D]``; what does not count in it is zeroed here, before and after."""
         time, *batch = xs.shape[:-1]
         initial = initial_carry(params, tuple(batch))
-        carry = initial if carry is None else carry
         checks.same_structure("carry", carry, initial, f"for a batch of shape {tuple(batch)}")
         if key is not None:
             checks.key("key", key)
@@ -248,15 +247,19 @@ def transformer(
         key: Array | None = None,
     ) -> tuple[Any, Array]:
         time, batch = time_and_batch(xs, 1)
+        check(params)
         checks.features("xs", xs, features, params.norm.scale.dtype, call)
         valid = valid_steps(time, batch, lengths, mask)
         begins = None if resets is None else flags("resets", resets, (time, *batch), "[time, *batch]")
+        carry = initial_carry(params, batch) if carry is None else carry
         return run(params, jnp.asarray(xs), carry, valid, begins, key)
 
     def step(
         params: TransformerParams, carry: Any, x: Any, *, reset: Any = None, key: Array | None = None
     ) -> tuple[Any, Array]:
         batch = leading_axes("x", x, 1, "[*batch, features]")
+        check(params)
+        checks.features("x", x, features, params.norm.scale.dtype, call)
         begins = None if reset is None else flags("reset", reset, batch, "[*batch]")[None]
         carry, ys = run(params, jnp.asarray(x)[None], carry, None, begins, key)
         return carry, ys[0]

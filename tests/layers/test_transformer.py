@@ -42,6 +42,7 @@ def to_torch(params: Any) -> torch.nn.TransformerEncoder:
         for target, value in ((module.weight, weight), (module.bias, bias)):
             target.data = torch.from_numpy(np.array(value.T))
 
+    theirs: Any
     for theirs, ours in zip(encoder.layers, params.blocks, strict=True):
         theirs.self_attn.in_proj_weight.data = torch.from_numpy(np.array(ours.attention.kernel.T))
         theirs.self_attn.in_proj_bias.data = torch.from_numpy(np.array(ours.attention.bias))
