@@ -1,8 +1,9 @@
 """Recurrent networks as pure functions: cells, an unroll, and backpropagation through time three ways."""
 
-from jaxrnn import decoding, initializers, losses, training
+from jaxrnn import attention, decoding, initializers, losses, training
 from jaxrnn.bptt import Gradients, bptt
 from jaxrnn.cells import (
+    AttendingParams,
     ConvGRUParams,
     ConvLSTMParams,
     ConvVanillaParams,
@@ -24,6 +25,7 @@ from jaxrnn.cells import (
     UGRNNParams,
     VanillaParams,
     all_carries,
+    attending,
     conv_gru,
     conv_lstm,
     conv_vanilla,
@@ -45,6 +47,7 @@ from jaxrnn.cells import (
     ugrnn,
     vanilla,
     variational_dropout,
+    with_memory,
     zoneout,
 )
 from jaxrnn.checking import GradientCheck, check_gradients
@@ -55,6 +58,8 @@ from jaxrnn.layers import (
     HighwayParams,
     LayerNormParams,
     RMSNormParams,
+    TransformerCarry,
+    TransformerParams,
     bidirectional,
     dense,
     dense_connections,
@@ -68,6 +73,7 @@ from jaxrnn.layers import (
     serial,
     stacked,
     time_reduction,
+    transformer,
     weight_dropout,
 )
 from jaxrnn.types import Adjoint, Cell, Layer, Split
@@ -75,6 +81,7 @@ from jaxrnn.unrolling import unroll
 
 __all__ = [
     "Adjoint",
+    "AttendingParams",
     "Cell",
     "CoRNNCarry",
     "CoRNNParams",
@@ -104,9 +111,13 @@ __all__ = [
     "NormalizedVanillaParams",
     "RMSNormParams",
     "Split",
+    "TransformerCarry",
+    "TransformerParams",
     "UGRNNParams",
     "VanillaParams",
     "all_carries",
+    "attending",
+    "attention",
     "bidirectional",
     "bptt",
     "check_gradients",
@@ -144,10 +155,12 @@ __all__ = [
     "stacked",
     "time_reduction",
     "training",
+    "transformer",
     "ugrnn",
     "unroll",
     "vanilla",
     "variational_dropout",
     "weight_dropout",
+    "with_memory",
     "zoneout",
 ]

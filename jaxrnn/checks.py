@@ -151,25 +151,30 @@ def constant(name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{name}: expected an array of known values, got {type(value).__name__}") from error
 
 
-def parameters(params: Any, kind: type, shapes: Mapping[str, tuple[int, ...] | None], call: str) -> None:
-    """Raise unless ``params`` is a ``kind`` with the given shapes and one floating dtype throughout."""
+def parameters(
+    params: Any, kind: type, shapes: Mapping[str, tuple[int, ...] | None], call: str, where: str = "params"
+) -> None:
+    """Raise unless ``params`` is a ``kind`` with the given shapes and one floating dtype throughout.
+
+    where: the argument that they are, to name in the error.
+    """
     if not isinstance(params, kind):
-        raise TypeError(f"params: expected the {kind.__name__} of {call}, got {type(params).__name__}")
+        raise TypeError(f"{where}: expected the {kind.__name__} of {call}, got {type(params).__name__}")
     dtypes = set()
     for name, expected in shapes.items():
         value = getattr(params, name)
         if expected is None:
             if value is not None:
-                raise ValueError(f"params.{name}: expected None for {call}, got {outline(value)}")
+                raise ValueError(f"{where}.{name}: expected None for {call}, got {outline(value)}")
             continue
         if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-            raise TypeError(f"params.{name}: expected an array of shape {expected} for {call}, got {outline(value)}")
+            raise TypeError(f"{where}.{name}: expected an array of shape {expected} for {call}, got {outline(value)}")
         if value.shape != expected:
-            raise ValueError(f"params.{name}: expected shape {expected} for {call}, got {value.shape}")
+            raise ValueError(f"{where}.{name}: expected shape {expected} for {call}, got {value.shape}")
         dtypes.add(value.dtype)
     if len(dtypes) > 1 or not all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
         found = ", ".join(sorted(str(dtype) for dtype in dtypes))
-        raise TypeError(f"params: expected one floating dtype, got {found}")
+        raise TypeError(f"{where}: expected one floating dtype, got {found}")
 
 
 def features(name: str, xs: Any, expected: int, dtype: Any, call: str) -> None:

@@ -47,6 +47,24 @@ def learned(factory: Callable[..., jaxrnn.Cell]) -> Callable[..., jaxrnn.Cell]:
     return wrapped(jaxrnn.learned_carry, factory)
 
 
+def attending(factory: Callable[..., jaxrnn.Cell], attention: Callable[[int, Any], Any], **options: Any) -> Any:
+    """Return a factory of attending cells, drawn with a memory that all share, 3 of its 4 positions valid."""
+
+    def make(input_size, hidden_size, *, dtype, carry_dtype):
+        score = attention(hidden_size, dtype)
+        inner = factory(input_size, hidden_size, dtype=dtype, carry_dtype=carry_dtype)
+        cell = jaxrnn.attending(inner, score, input_size, **options)
+
+        def init(key):
+            params_key, memory_key = jax.random.split(key)
+            memory = jax.random.normal(memory_key, (4, score.context_size), dtype)
+            return jaxrnn.with_memory(cell.init(params_key), score, memory, lengths=3)
+
+        return cell._replace(init=init)
+
+    return make
+
+
 class UserParams(NamedTuple):
     """What a user's own vanilla, LSTM or GRU might hold."""
 
@@ -178,6 +196,7 @@ CELLS = (
     Entry("user-step", user_step),
     Entry("learned-user-lstm", learned(user_lstm)),
     Entry("zoneout-lstm", wrapped(jaxrnn.zoneout, jaxrnn.lstm, (0.2, 0.4))),
+    Entry("attending-lstm", attending(jaxrnn.lstm, lambda size, dtype: jaxrnn.attention.dot(size))),
 )
 # What differs from a cell above in one formula: its gradients are checked, and the rest follows. It follows for what
 # `split_cell` makes too: the adjoint, the loops and all that happens around a step are those of the cells above.
@@ -227,6 +246,18 @@ OPTIONS = (
     Entry("user-gru", user_gru),
     Entry("variational-gru", wrapped(jaxrnn.variational_dropout, jaxrnn.gru, 0.3)),
     Entry("all-carries-lstm", wrapped(jaxrnn.all_carries, jaxrnn.lstm)),
+    Entry(
+        "attending-gru",
+        attending(jaxrnn.gru, lambda size, dtype: jaxrnn.attention.additive(size, 2, 3, dtype=dtype)),
+    ),
+    Entry(
+        "attending-user-vanilla",
+        attending(
+            user_vanilla,
+            lambda size, dtype: jaxrnn.attention.scaled_dot(size, 2, 2, dtype=dtype),
+            outputs=("weights", "context"),
+        ),
+    ),
 )
 BY_NAME = {entry.name: entry for entry in (*CELLS, *OPTIONS)}
 

@@ -17,13 +17,12 @@ T, B, D, H = 4, 7, 5, 11  # no weight has as many elements as anything that a lo
 
 ADJOINT = [entry.name for entry in CELLS if entry.cell().adjoint is not None]
 KINDS = ["vanilla-tanh", "lstm", "gru-after", "gru-before", "learned-user-lstm"]
-IN_LOOP = dict.fromkeys(("gru-before", "minimal-gated", "lem", "lstm-variant"), 2)  # products, one for every other cell
-# Of W and of U, for the gates and for the candidate apart; or of W once.
-AFTER_LOOP = dict.fromkeys(("gru-after", "gru-before", "gru-activations"), 4) | {
-    "minimal-gated": 3,
-    "lem": 3,
-    "lstm-variant": 3,
-}
+# Products with the carry, in either loop: one for every other cell.
+IN_LOOP = dict.fromkeys(("gru-before", "minimal-gated", "lem", "lstm-variant"), 2) | {"attending-lstm": 4}
+# After the loops: of W and of U, for the gates and for the candidate apart, or of W once; W_c, keys and values too.
+AFTER_LOOP = dict.fromkeys(("gru-after", "gru-before", "gru-activations"), 4) | {"attending-lstm": 5}
+AFTER_LOOP |= dict.fromkeys(("minimal-gated", "lem", "lstm-variant"), 3)
+BEFORE_LOOP = dict.fromkeys(("gru-after", "gru-before", "gru-activations"), 2)  # x W
 
 
 def sized(entry: Entry, input_size: int, hidden_size: int, dtype: Any = jnp.float32) -> jaxrnn.Cell:
@@ -153,8 +152,8 @@ def test_every_weight_gradient_is_one_contraction_after_the_loop(name, around):
     assert sum(e.outvars[0].aval.size for e in over_rows) == sum(leaf.size for leaf in matrices)
     # x W for all rows, and its transpose. (Of h U, only the shape is asked for.)
     terms, of_inputs = math.prod(matrices[0].shape[:-1]), T * B * positions * D
-    assert sum(contracted(e) == terms for e in outside) == AFTER_LOOP.get(name, 2) // 2
-    assert sum(e.outvars[0].aval.size == of_inputs for e in outside) == AFTER_LOOP.get(name, 2) // 2
+    assert sum(contracted(e) == terms for e in outside) == BEFORE_LOOP.get(name, 1)
+    assert sum(e.outvars[0].aval.size == of_inputs for e in outside) == BEFORE_LOOP.get(name, 1)
 
 
 def temporary_bytes(function: Any, *arguments: Any) -> int:

@@ -1,6 +1,7 @@
 """The cells, one file each: parameters, equations, step and hand-derived backward."""
 
 from jaxrnn.cells.all_carries import all_carries
+from jaxrnn.cells.attending import AttendingParams, attending, with_memory
 from jaxrnn.cells.conv_gru import ConvGRUParams, conv_gru
 from jaxrnn.cells.conv_lstm import ConvLSTMParams, conv_lstm
 from jaxrnn.cells.conv_vanilla import ConvVanillaParams, conv_vanilla
@@ -26,6 +27,7 @@ from jaxrnn.cells.variational_dropout import variational_dropout
 from jaxrnn.cells.zoneout import zoneout
 
 __all__ = [
+    "AttendingParams",
     "CoRNNCarry",
     "CoRNNParams",
     "ConvGRUParams",
@@ -47,6 +49,7 @@ __all__ = [
     "UGRNNParams",
     "VanillaParams",
     "all_carries",
+    "attending",
     "conv_gru",
     "conv_lstm",
     "conv_vanilla",
@@ -68,5 +71,6 @@ __all__ = [
     "ugrnn",
     "vanilla",
     "variational_dropout",
+    "with_memory",
     "zoneout",
 ]

@@ -13,6 +13,7 @@ from jaxrnn.layers.rms_norm import RMSNormParams, rms_norm
 from jaxrnn.layers.serial import serial
 from jaxrnn.layers.stacked import stacked
 from jaxrnn.layers.time_reduction import time_reduction
+from jaxrnn.layers.transformer import TransformerCarry, TransformerParams, transformer
 from jaxrnn.layers.weight_dropout import weight_dropout
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "HighwayParams",
     "LayerNormParams",
     "RMSNormParams",
+    "TransformerCarry",
+    "TransformerParams",
     "bidirectional",
     "dense",
     "dense_connections",
@@ -35,5 +38,6 @@ __all__ = [
     "serial",
     "stacked",
     "time_reduction",
+    "transformer",
     "weight_dropout",
 ]

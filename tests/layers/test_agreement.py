@@ -40,6 +40,12 @@ def normalised() -> jaxrnn.Layer:
     return jaxrnn.residual(jaxrnn.serial(norms[0], plain(), norms[1], dense(3, 2)), scale=0.5)
 
 
+def transformer(**options: Any) -> jaxrnn.Layer:
+    """Two layers on a context shorter than a sequence, so that what has left it is tested too."""
+    options = {"feedforward": 3, "context": 3, "dtype": jnp.float64, **options}
+    return jaxrnn.serial(dense(2, 4), jaxrnn.transformer(4, 2, 2, **options))
+
+
 LAYERS = {
     "bidirectional": both_ways,
     "dense connections": lambda: jaxrnn.dense_connections(plain(), dense(5, 1)),
@@ -51,6 +57,7 @@ LAYERS = {
     "recurrent": lambda: of("lstm"),
     "recurrent by autodiff": lambda: of("gru-before", gradient="autodiff", unroll_factor=2),
     "residual": normalised,
+    "transformer": transformer,
     "serial": deep,
     "serial from tokens": lambda: jaxrnn.serial(jaxrnn.embedding(V, 2, dtype=jnp.float64), of("gru-after")),
     "stacked": lambda: jaxrnn.stacked(jaxrnn.vanilla, 2, (3, 2), dropout=0.5, gradient="autodiff", dtype=jnp.float64),
@@ -64,11 +71,15 @@ def inputs(name: str, key: jax.Array, *shape: int) -> jax.Array:
 
 
 def drawn(layer: jaxrnn.Layer, key: jax.Array, batch: tuple[int, ...]) -> tuple[Any, Any]:
-    """Return parameters and a random carry."""
+    """Return parameters and a random carry; integers in it count to two."""
     params_key, carry_key = jax.random.split(key)
     params = layer.init(params_key)
     carry = layer.initial_carry(params, batch)
-    return params, normal_like(carry_key, carry) if jax.tree.leaves(carry) else carry
+    return params, jax.tree.map(lambda leaf: normal_like(carry_key, leaf) if is_floating(leaf) else leaf + 2, carry)
+
+
+def is_floating(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 @pytest.mark.parametrize("resets", [None, RESETS], ids=["", "resets"])
@@ -91,7 +102,7 @@ def test_apply_equals_step_for_every_cell(entry, key, float64):
 
 
 @pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
-@pytest.mark.parametrize("name", ["embedding", "dense", "serial"])
+@pytest.mark.parametrize("name", ["embedding", "dense", "transformer", "serial"])
 def test_apply_equals_step_for_any_batch_axes(name, batch, key, float64):
     layer = LAYERS[name]()
     params, carry = drawn(layer, key, batch)
@@ -112,7 +123,7 @@ def test_shapes_for_any_batch_axes(name, batch, key, float64):
     assert ys.shape[:-1] == (T, *batch)
 
 
-@pytest.mark.parametrize("name", ["dropout", "recurrent", "serial", "serial from tokens"])
+@pytest.mark.parametrize("name", ["dropout", "recurrent", "transformer", "serial", "serial from tokens"])
 def test_two_halves_make_the_whole(name, key, float64):
     """By `apply` with the carry passed on, and by `step` in the second half."""
     layer = LAYERS[name]()
@@ -153,7 +164,8 @@ def test_steps_that_do_not_count_give_zero_and_pass_nothing_on(name, which, key,
     def loss(floating, xs):
         params, xs = (floating, xs) if name in TOKENS else floating
         carry, ys = layer.apply(params, xs, **arguments)
-        return (ys**2).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(carry)), (carry, ys)
+        state = filter(is_floating, jax.tree.leaves(carry))
+        return (ys**2).sum() + sum((leaf**2).sum() for leaf in state), (carry, ys)
 
     run = jax.jit(jax.value_and_grad(loss, has_aux=True))
 
