@@ -114,6 +114,7 @@ def classifier(
         checks.size("attention_size", attention_size)
         if pooling != "attention":
             raise ValueError(f"attention_size: expected None for pooling {pooling!r}, got {attention_size}")
+    checks.rate("dropout", dropout)
     checks.floating(dtype=dtype)
     drop, head = dropout_layer(dropout), dense(features, classes, dtype=dtype)
     # A query that is always 1 makes of its kernel W_q the bias b.

@@ -125,6 +125,7 @@ def encoder_decoder(
     checks.size("vocabulary", vocabulary)
     checks.size("size", size)
     checks.flag("bridge", bridge)
+    checks.rate("dropout", dropout)
     checks.floating(dtype=dtype)
     reader = attending(cell, attention, size)
     features = output_size(recurrent(cell), size) + attention.context_size

@@ -125,6 +125,8 @@ def forecaster(
     ) -> Array:
         history_key, future_key = keys_of(key, 2)
         carry, y = outlook(params, xs, lengths, mask, history_key)
+        if xs.shape[-1] != targets:
+            raise ValueError(f"targets: expected {xs.shape[-1]}, those of xs that are fed back, got {targets}")
 
         def step(state: tuple[Carry, Array], key: Array | None) -> tuple[tuple[Carry, Array], Array]:
             carry, y = state

@@ -86,6 +86,7 @@ def language_model(
     """
     checks.layer("layer", layer)
     checks.flag("tied", tied)
+    checks.rate("dropout", dropout)
     if table_init is None:
         table_init = init_with.normal(checks.size("size", size) ** -0.5 if tied else 1.0)
     tokens = embedding(vocabulary, size, table_init=table_init, dtype=dtype)

@@ -9,11 +9,12 @@ import pytest
 
 import jaxrnn
 from jaxrnn.models import Forecaster, forecaster
+from tests.models.drawing import params_of
 from tests.registry import assert_trees_close
 
 T, B, K, H, N = 5, 3, 2, 4, 3
 LENGTHS = np.array([5, 2, 0])
-LAYER = jaxrnn.recurrent(jaxrnn.vanilla(K, H, dtype=jnp.float64), gradient="autodiff")
+LAYER = jaxrnn.recurrent(jaxrnn.vanilla(K, H, dtype=jnp.float64)._replace(adjoint=None))
 METHODS = pytest.mark.parametrize("method", ["direct", "autoregressive"])
 
 
@@ -22,9 +23,8 @@ def model_of(method: str, horizon: int = N, layer: jaxrnn.Layer = LAYER) -> Fore
 
 
 def drawn(model: Forecaster, key: jax.Array) -> tuple[Any, jax.Array]:
-    params = model.init(key)
-    bias = jnp.arange(1.0, len(params.head.bias) + 1)
-    return params._replace(head=params.head._replace(bias=bias)), jax.random.normal(key, (T, B, K), jnp.float64)
+    params = params_of(model, key)
+    return params, jax.random.normal(key, (T, B, K), jnp.float64)
 
 
 def by_the_equations(method: str, params: Any, history: Any, truth: Any = None) -> np.ndarray:

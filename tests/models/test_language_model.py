@@ -11,7 +11,8 @@ import pytest
 import jaxrnn
 from jaxrnn.models import LanguageModelParams, language_model
 from tests.layers.stepping import step_of, stepwise
-from tests.registry import assert_trees_close, normal_like
+from tests.models.drawing import params_of
+from tests.registry import assert_trees_close
 
 V, D, T, B = 6, 3, 4, 2
 TOKENS = np.array([[1, 2], [0, 5], [3, 3], [4, 1]], np.int32)
@@ -31,14 +32,15 @@ def by_the_equation(hidden: int, params: LanguageModelParams, tokens: Any) -> An
     _, hs = layer_of(hidden).apply(params.layer, E[tokens])
     if params.projection is not None:
         hs = hs @ params.projection.kernel
-    kernel = E.T if params.output.kernel is None else params.output.kernel
-    return hs @ kernel + params.output.bias[None, None]
+    kernel, bias = params.output
+    assert bias is not None
+    return hs @ (E.T if kernel is None else kernel) + bias[None, None]
 
 
 @pytest.mark.parametrize(("hidden", "tied"), [(D, True), (5, True), (5, False)])
 def test_values_and_gradients_are_those_of_the_equation(hidden, tied, key, float64):
     model = model_of(hidden, tied=tied)
-    params = normal_like(key, model.init(key))
+    params = params_of(model, key)
     assert (params.output.kernel is None, params.projection is None) == (tied, hidden == D or not tied)
     weights = jax.random.normal(key, (T, B, V), jnp.float64)
 
@@ -55,7 +57,8 @@ def test_values_and_gradients_are_those_of_the_equation(hidden, tied, key, float
 
 def test_steps_agree_with_sequences(key, float64):
     model = model_of(5)
-    params, carry = model.init(key), model.initial_carry(model.init(key), (B,))
+    params = params_of(model, key)
+    carry = model.initial_carry(params, (B,))
     resets = np.array([[False, True], [True, False], [False, False], [False, True]])
     applied = jax.jit(model.apply)(params, TOKENS, carry, resets=resets)
     assert_trees_close(stepwise(model, params, jnp.asarray(TOKENS), carry, resets), applied)
@@ -63,7 +66,7 @@ def test_steps_agree_with_sequences(key, float64):
 
 def test_padding_is_as_if_it_were_not_there(key, float64):
     model, lengths = model_of(5), np.array([4, 2])
-    params = model.init(key)
+    params = params_of(model, key)
     apply = jax.jit(model.apply)
     carry, logits = apply(params, np.where(np.arange(T)[:, None] < lengths, TOKENS, 99), lengths=lengths)
     assert not logits[2:, 1].any()
@@ -74,7 +77,7 @@ def test_padding_is_as_if_it_were_not_there(key, float64):
 
 def test_dropout_needs_a_key(key, float64):
     model = model_of(D, dropout=0.5)
-    params, apply = model.init(key), jax.jit(model.apply)
+    params, apply = params_of(model, key), jax.jit(model.apply)
     (_, without), (_, other) = apply(params, TOKENS), apply(params, TOKENS, key=key)
     assert_trees_close(without, jax.jit(model_of(D).apply)(params, TOKENS)[1], 0.0)
     assert (without != other).any()
@@ -94,7 +97,7 @@ def test_a_layer_that_reads_ahead_leaves_it_without_a_step():
 def test_beam_search_over_a_prompt(key, float64):
     """The score of what is found is the model's own ln P of it."""
     model = model_of(5)
-    params = normal_like(key, model.init(key))
+    params = params_of(model, key)
 
     @jax.jit
     def search(params):
