@@ -23,8 +23,6 @@ from jaxrnn import checks
 from jaxrnn.scores import float32_at_least
 from jaxrnn.types import Array, Carry
 
-__all__ = ["Hypotheses", "beam_search"]
-
 
 class Hypotheses(NamedTuple):
     """Sequences that `beam_search` has found, the best first.

@@ -91,13 +91,13 @@ def classifier(
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxrnn
-        >>> encoder = jaxrnn.recurrent(jaxrnn.gru(3, 4))
-        >>> model = jaxrnn.models.classifier(encoder, 4, 5, pooling="attention")
-        >>> params, xs, lengths = model.init(jax.random.key(0)), jnp.ones((7, 2, 3)), jnp.array([7, 0])
-        >>> logits = jax.jit(model.apply)(params, xs, lengths=lengths)
-        >>> weights = jax.jit(model.weights)(params, xs, lengths=lengths)
-        >>> logits.shape, weights.shape, weights.sum(axis=0).round(3).tolist()
-        ((2, 5), (7, 2), [1.0, 0.0])
+        >>> model = jaxrnn.models.classifier(jaxrnn.recurrent(jaxrnn.gru(3, 4)), 4, 5, pooling="attention")
+        >>> params, xs = model.init(jax.random.key(0)), jnp.ones((7, 2, 3))
+        >>> weights = jax.jit(model.weights)(params, xs, lengths=jnp.array([7, 0]))
+        >>> weights.shape, weights.sum(axis=0).round(3).tolist()
+        ((7, 2), [1.0, 0.0])
+        >>> jax.eval_shape(model.apply, params, xs).shape
+        (2, 5)
     """
     checks.layer("encoder", encoder)
     checks.size("features", features)

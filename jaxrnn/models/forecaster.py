@@ -79,8 +79,10 @@ def forecaster(
         >>> layer = jaxrnn.recurrent(jaxrnn.gru(2, 5))
         >>> model = jaxrnn.models.forecaster(layer, 5, 3, 2, method="autoregressive")
         >>> params, history, future = model.init(jax.random.key(0)), jnp.ones((7, 4, 2)), jnp.ones((3, 4, 2))
-        >>> model.apply(params, history).shape, model.forced(params, history, future).shape
-        ((3, 4, 2), (3, 4, 2))
+        >>> jax.jit(model.apply)(params, history).shape
+        (3, 4, 2)
+        >>> jax.eval_shape(model.forced, params, history, future).shape  # with the truth, for training
+        (3, 4, 2)
     """
     checks.layer("layer", layer)
     checks.size("features", features)

@@ -137,28 +137,33 @@ def test_decoding_agrees_with_teacher_forcing(key, float64):
     assert not weights[:, 1, 2:].any()
 
 
-@pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
-def test_any_batch_axes_and_other_encoders(batch):
-    """A pyramid that starts the decoder, and a Transformer that has no state to do so."""
-    pyramid = jaxrnn.serial(jaxrnn.embedding(7, 4), jaxrnn.time_reduction(2), jaxrnn.recurrent(jaxrnn.gru(8, M)))
-    reader = jaxrnn.serial(jaxrnn.embedding(7, M), jaxrnn.transformer(M, 1, causal=False))
-    key, lengths = jax.random.key(0), jnp.full(batch, 3)
+def pyramid() -> jaxrnn.Layer:
+    return jaxrnn.serial(jaxrnn.embedding(7, 4), jaxrnn.time_reduction(2), jaxrnn.recurrent(jaxrnn.gru(8, M)))
+
+
+def transformer() -> jaxrnn.Layer:
+    return jaxrnn.serial(jaxrnn.embedding(7, M), jaxrnn.transformer(M, 1, causal=False))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "bridge", "batch", "positions"), [(pyramid, True, (), 3), (transformer, False, (2, 3), 5)]
+)
+def test_other_encoders_and_batch_axes(encoder, bridge, batch, positions):
+    """An encoder shorter than its source, and one without a state to start the decoder from."""
+    attention = jaxrnn.attention.scaled_dot(H, M, 2)
+    model = encoder_decoder(encoder(), cell_of(jnp.float32), attention, V, D, bridge=bridge, dropout=0.1)
     source, target, start = (jnp.ones((*time, *batch), int) for time in ((5,), (T,), ()))
-    for encoder, bridge, positions in ((pyramid, True, 3), (reader, False, 5)):
-        attention = jaxrnn.attention.scaled_dot(H, M, 2)
-        model = encoder_decoder(encoder, cell_of(jnp.float32), attention, V, D, bridge=bridge, dropout=0.1)
+    key, lengths = jax.random.key(0), {"source_lengths": jnp.full(batch, 3)}
 
-        def run(model=model):
-            params = model.init(key)
-            options = {"source_lengths": lengths}
-            logits = model.apply(params, source, target, **options, target_lengths=lengths, key=key)
-            weights = model.align(params, source, target, **options, target_lengths=lengths, key=key)
-            search = functools.partial(model.beam_search, beams=2, length=6, end_token=END)
-            greedy = model.greedy(params, source, start, length=6, end_token=END, **options)
-            return logits, weights, search(params, source, start, **options).tokens, greedy
+    def run():
+        params, decoding = model.init(key), {"length": 6, "end_token": END, **lengths}
+        logits = model.apply(params, source, target, **lengths, target_lengths=jnp.full(batch, 2), key=key)
+        weights = model.align(params, source, target, **lengths, key=key)
+        found = model.beam_search(params, source, start, beams=2, **decoding)
+        return logits, weights, found.tokens, model.greedy(params, source, start, **decoding)
 
-        shapes = [x.shape for x in jax.eval_shape(run)]
-        assert shapes == [(T, *batch, V), (T, *batch, positions), (6, *batch, 2), (6, *batch)]
+    shapes = [x.shape for x in jax.eval_shape(run)]
+    assert shapes == [(T, *batch, V), (T, *batch, positions), (6, *batch, 2), (6, *batch)]
 
 
 def test_carries_of_another_dtype():
