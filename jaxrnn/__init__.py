@@ -1,6 +1,6 @@
 """Recurrent networks as pure functions: cells, an unroll, and backpropagation through time three ways."""
 
-from jaxrnn import attention, decoding, initializers, losses, training
+from jaxrnn import attention, decoding, initializers, losses, models, training
 from jaxrnn.bptt import Gradients, bptt
 from jaxrnn.cells import (
     AttendingParams,
@@ -145,6 +145,7 @@ __all__ = [
     "lstm",
     "lstm_variant",
     "minimal_gated",
+    "models",
     "normalized_vanilla",
     "recurrent",
     "residual",

@@ -75,7 +75,7 @@ def stacked(
     first, *others = _sizes(hidden_size, num_layers)
     layers = [one(input_size, first)]
     for size in others:
-        input_size = _output_size(layers[-1], input_size)
+        input_size = output_size(layers[-1], input_size)
         layers.append(one(input_size, size))
     return serial(*(_then(layer, dropped(dropout)) for layer in layers[:-1]), layers[-1])
 
@@ -93,7 +93,7 @@ def _sizes(hidden_size: Any, num_layers: int | None) -> tuple[int, ...]:
     return tuple(checks.size(f"hidden_size[{index}]", size) for index, size in enumerate(hidden_size))
 
 
-def _output_size(layer: Layer, input_size: Any) -> Any:
+def output_size(layer: Layer, input_size: Any) -> Any:
     """Return the size of the layer's outputs, an int or a shape as ``input_size`` is; only the cell knows it."""
     shape = input_size if isinstance(input_size, tuple) else (input_size,)
 
