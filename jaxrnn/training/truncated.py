@@ -64,6 +64,8 @@ def windows(
 ) -> Windows:
     """Return the windows of sequences held in memory, window i a pure function of i.
 
+    For documents that are longer, or come one by one, see `stream_windows`.
+
     After the last window of a pass the next pass begins, so i may grow without end. A run that stops
     at step i goes on with window i. In one pass every target is in exactly one window.
 
