@@ -194,7 +194,7 @@ HIGHWAY_PARAMS = [
     Bad("params", params_of(HIGHWAY)._replace(layer=HS), TypeError, "GRUParams of gru(3, 3", "ndarray"),
 ]
 CARRY = Bad("carry", {"h": HS}, TypeError, "array for a batch of shape (2,)", "{'h': array}")
-WIDE_X = Bad("x", np.ones((B, 9), np.float32), ValueError, "3 features", "(2, 9)", "xs")
+WIDE_X = Bad("x", np.ones((B, 9), np.float32), ValueError, "3 features", "(1, 2, 9)", "xs")
 SHORTCUTS = {
     "residual.init": Function(RESIDUAL.init, {"key": KEY}, wrong.INIT_KEYS),
     "highway.init": Function(HIGHWAY.init, {"key": KEY}, wrong.INIT_KEYS),
