@@ -9,7 +9,7 @@ import pytest
 import jaxrnn
 from tests import reference
 from tests.examples import BATCH, LENGTHS, TIME, at, draw, one_by_one, run
-from tests.registry import CELLS, assert_trees_close
+from tests.registry import BY_NAME, CELLS, assert_trees_close
 
 pytestmark = pytest.mark.usefixtures("float64")
 # One loop runs all cells either way, so a cell more is run one way, every other cell the other; those that an adjoint
@@ -26,7 +26,7 @@ CASES = [
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{'reverse' if case[1] else 'forward'}")
 def case(request):
     entry, reverse = request.param
-    return draw(entry.name, request.config.getoption("seed")), reverse
+    return draw(entry, request.config.getoption("seed")), reverse
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_lengths_out_of_range_are_clipped_under_jit(example, reverse):
 
 @pytest.mark.parametrize("name", BOTH_WAYS)
 def test_reverse_flips_each_sequence_within_its_length(name, pytestconfig):
-    example = draw(name, pytestconfig.getoption("seed"))
+    example = draw(BY_NAME[name], pytestconfig.getoption("seed"))
     mask, resets = np.ones((TIME, BATCH), bool), np.zeros((TIME, BATCH), bool)
     times, sequences = np.arange(TIME)[:, None], np.arange(BATCH)
     flip = np.where(times < LENGTHS, LENGTHS - 1 - times, times), sequences
