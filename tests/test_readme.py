@@ -5,7 +5,7 @@ import re
 import jax
 import pytest
 
-from jaxrnn import cells, layers
+from jaxrnn import cells, layers, models
 from tests.readme import README, TEXT, blocks, section
 
 BLOCKS = blocks(TEXT)
@@ -59,5 +59,5 @@ def test_links_lead_somewhere():
 def test_the_map_names_what_there_is():
     named = re.findall(r"`(jaxrnn/[\w/]+(?:\.py|/))`", section("The map"))
     assert all((ROOT / where).exists() for where in named)
-    functions = {name for name in (*cells.__all__, *layers.__all__) if name.islower()}
+    functions = {name for name in (*cells.__all__, *layers.__all__, *models.__all__) if name.islower()}
     assert functions - set(re.findall(r"`(\w+)`", section("The map"))) == set()

@@ -16,9 +16,8 @@ from tests.examples import at, one_by_one
 from tests.registry import BY_NAME, CELLS, assert_trees_close, noisy_params, normal_like
 
 EVERY_CELL = pytest.mark.parametrize("entry", CELLS, ids=str)
-ONE_OF_EACH_KIND = pytest.mark.parametrize(
-    "name", ["vanilla-tanh", "learned-lstm", "gru-before", "conv-gru-1d", "user-lstm", "user-step"]
-)
+KINDS = ("vanilla-tanh", "learned-lstm", "gru-before", "conv-gru-1d", "user-lstm", "user-step")
+ONE_OF_EACH_KIND = pytest.mark.parametrize("entry", [BY_NAME[name] for name in KINDS], ids=str)
 LENGTHS = np.array([2, 3])
 MASK = np.array([[True, True], [True, False], [True, True]])
 RESETS = np.array([[False, True], [True, True], [True, False]])
@@ -161,9 +160,8 @@ def test_low_precision_stays_close(name, carry_dtype, key):
 
 
 @ONE_OF_EACH_KIND
-def test_no_steps_at_all(name, key):
+def test_no_steps_at_all(entry, key):
     """T = 0: the carry comes back, and so does its cotangent."""
-    entry = BY_NAME[name]
     cell = entry.cell()
     params = noisy_params(cell, key)
     xs, carry = jnp.zeros((0, 2, *entry.features)), normal_like(key, cell.initial_carry(params, (2,)))
@@ -180,9 +178,8 @@ def test_no_steps_at_all(name, key):
 
 
 @ONE_OF_EACH_KIND
-def test_no_sequences_at_all(name, key):
+def test_no_sequences_at_all(entry, key):
     """A batch of none: nothing comes out, and no gradient."""
-    entry = BY_NAME[name]
     cell = entry.cell()
     params, xs = noisy_params(cell, key), jnp.zeros((3, 0, *entry.features))
     nothing = at(PADDED["mask"], (slice(None), slice(0)))
@@ -206,10 +203,10 @@ def test_forward_and_gradient_lower_for_every_platform(entry, key):
 
 
 @ONE_OF_EACH_KIND
-def test_steps_per_iteration_change_nothing(name, key, float64):
+def test_steps_per_iteration_change_nothing(entry, key, float64):
     """`unroll=3` over 4 steps, one left over, in both loops."""
-    cell = BY_NAME[name].cell(jnp.float64)
-    params, xs = noisy_params(cell, key), jax.random.normal(key, (4, 2, *BY_NAME[name].features))
+    cell = entry.cell(jnp.float64)
+    params, xs = noisy_params(cell, key), jax.random.normal(key, (4, 2, *entry.features))
     one, three = (
         jax.jit(functools.partial(gradients, cell, lengths=np.array([3, 4]), reverse=True, unroll=factor))(params, xs)
         for factor in (1, 3)
