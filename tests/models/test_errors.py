@@ -1,16 +1,15 @@
-"""Wrong arguments of the models and of beam search."""
+"""Wrong arguments of the models."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxrnn
 from jaxrnn import models
-from jaxrnn.decoding import beam_search
 from tests import wrong
 from tests.layers.stepping import step_of
 from tests.layers.test_errors import RESET
 from tests.layers.test_errors_composition import a_layer
+from tests.test_errors_beam import END_TOKENS, SEARCHES, SEARCHING
 from tests.wrong import FLAGS, HS, KEY, LENGTHS, STEPS, XS, B, Bad, D, Function, H, T, V, choices, params_of
 
 GRU = jaxrnn.recurrent(jaxrnn.gru(D, H))
@@ -98,19 +97,6 @@ STARTS = [
     Bad("start", None, TypeError, "an array", "NoneType"),
     Bad("start", HS[:, 0], TypeError, "integer tokens [*batch]", "float32"),
 ]
-END_TOKENS = [
-    *(row for row in wrong.sizes("end_token") if row.error is TypeError),
-    Bad("end_token", -1, ValueError, "at least 0", "-1"),
-    Bad("end_token", V, ValueError, "a token from 0 to 6", "7"),
-]
-SEARCHES = [
-    *wrong.sizes("beams", "length"),
-    *END_TOKENS,
-    *choices("length_penalty", "a number", None, "0.6"),
-    *choices("length_penalty", "at least 0", -1.0, error=ValueError),
-    *choices("length_penalty", "a finite number", float("nan"), error=ValueError),
-    Bad("length_penalty", np.ones(2), ValueError, "a scalar", "(2,)"),
-]
 FORCING = {
     "params": params_of(MODEL),
     "source": XS,
@@ -120,32 +106,9 @@ FORCING = {
     "key": KEY,
 }
 DECODING = {"params": params_of(MODEL), "source": XS, "start": START, "length": 3, "end_token": 0}
-SEARCHING = {"beams": 2, "length_penalty": 0.6}
-
-
-def step(carry, tokens):
-    return carry, jnp.zeros((*tokens.shape, V))
 
 
 TABLE = {
-    "beam_search": Function(
-        beam_search,
-        {"step": step, "carry": HS, "start": START, "length": 3, "end_token": 0, **SEARCHING},
-        [
-            *choices("step", "a function (carry, tokens) -> (carry, logits)", error=TypeError),
-            Bad("step", None, TypeError, "a function", "NoneType"),
-            Bad("step", lambda carry, tokens: carry, TypeError, "(carry, logits)", "array"),
-            Bad("step", lambda carry, tokens: (0.0, step(carry, tokens)[1]), ValueError, "(2, 2, 4)", "()"),
-            Bad("step", lambda carry, tokens: (carry, jnp.zeros((5, V))), ValueError, "(2, 2, 'V')", "(5, 7)"),
-            Bad("step", lambda carry, tokens: (carry, None), ValueError, "(2, 2, 'V')", "None"),
-            Bad("step", lambda carry, tokens: (carry, tokens[..., None]), TypeError, "floating logits", "int32"),
-            Bad("carry", HS[:1], ValueError, "(2, '...')", "(1, 4)"),
-            Bad("carry", "text", TypeError, "an array", "str"),
-            Bad("start", None, TypeError, "an array", "NoneType"),
-            Bad("start", HS[:, 0], TypeError, "integer tokens", "float32"),
-            *SEARCHES,
-        ],
-    ),
     "classifier": Function(
         models.classifier,
         {"encoder": GRU, "features": H, "classes": 2},
@@ -321,4 +284,4 @@ def test_every_argument_is_wrong_once():
     assert wrong.untested_arguments(TABLE) == []
     tested = {function.call for function in TABLE.values()}
     public = {getattr(models, name) for name in models.__all__ if name[0].islower()}
-    assert public | {beam_search} <= tested
+    assert public <= tested
