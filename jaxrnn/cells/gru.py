@@ -40,7 +40,7 @@ from jaxrnn.cells.products import (
     weight_gradient,
     zero_carry,
 )
-from jaxrnn.types import Adjoint, Array, Cell, Split
+from jaxrnn.types import Adjoint, Array, Cell, Split, spec
 
 
 class GRUParams(NamedTuple):
@@ -172,7 +172,16 @@ def gru(
         h, y, _, _ = adjoint.forward(params, h, z)
         return h, y
 
-    return Cell(init, initial_carry, step, inputs, adjoint, split=split)
+    made_by = spec(
+        "gru",
+        input_size=input_size,
+        hidden_size=hidden_size,
+        reset_after=reset_after,
+        activations=activations,
+        dtype=dtype,
+        carry_dtype=carry_dtype,
+    )
+    return Cell(init, initial_carry, step, inputs, adjoint, split=split, spec=made_by)
 
 
 def _resolve(activations: Any, hidden_size: int) -> tuple[Activation, Activation]:
