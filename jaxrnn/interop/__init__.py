@@ -1,3 +1,6 @@
 """Networks of other frameworks here, and ours there: weights, and the options that go with them."""
 
-__all__: list[str] = []
+from jaxrnn.interop.torch import from_torch, to_torch
+from jaxrnn.interop.torch_states import from_torch_state, to_torch_state
+
+__all__ = ["from_torch", "from_torch_state", "to_torch", "to_torch_state"]
