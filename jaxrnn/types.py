@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 Params = Any  # a pytree of arrays
@@ -56,8 +57,9 @@ class Spec(NamedTuple):
 
 
 def spec(factory: str, /, **options: Any) -> Spec:
-    """Return the `Spec` of the call ``factory(**options)``."""
-    return Spec(factory, tuple(options.items()))
+    """Return the `Spec` of the call ``factory(**options)``, with dtypes by name."""
+    named = {name: jnp.dtype(options[name]).name for name in ("dtype", "carry_dtype") if options.get(name) is not None}
+    return Spec(factory, tuple({**options, **named}.items()))
 
 
 class Adjoint(NamedTuple):

@@ -161,7 +161,9 @@ def gru(
         del key
         checks.parameters(params, GRUParams, shapes, call)
         checks.features("xs", xs, input_size, params.input.dtype, call)
-        if xs.size <= input_size**2:  # a part is a copy: of the weights for a sequence, of the products for a step
+        if (
+            not checks.symbolic(xs.size) and xs.size <= input_size**2
+        ):  # a part is a copy: of the weights for a sequence, of the products for a step
             return _split(affine(xs, params.input, params.bias))
         kernel, bias = _split(params.input), _split(params.bias)
         return Parts(affine(xs, kernel.ru, bias.ru), affine(xs, kernel.n, bias.n))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer
+from jaxrnn.types import Array, Layer, spec
 
 
 def dropout(rate: float) -> Layer:
@@ -49,4 +49,4 @@ def dropout(rate: float) -> Layer:
         keep = jax.random.bernoulli(key, 1 - rate, xs.shape)
         return jnp.where(keep, xs / (1 - rate), jnp.zeros_like(xs))
 
-    return pointwise(init, function)
+    return pointwise(init, function)._replace(spec=spec("dropout", rate=rate))

@@ -7,7 +7,7 @@ from jax.lax import rsqrt
 
 from jaxrnn import checks
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer
+from jaxrnn.types import Array, Layer, spec
 
 
 class LayerNormParams(NamedTuple):
@@ -58,7 +58,7 @@ def layer_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Lay
         normal = centred * rsqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
         return normal.astype(xs.dtype) * broadcast(params.scale, xs) + broadcast(params.bias, xs)
 
-    return pointwise(init, function)
+    return pointwise(init, function)._replace(spec=spec("layer_norm", size=size, eps=eps, dtype=dtype))
 
 
 def precise(xs: Array) -> Array:

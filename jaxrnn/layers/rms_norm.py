@@ -8,7 +8,7 @@ from jax.lax import rsqrt
 from jaxrnn import checks
 from jaxrnn.layers.layer_norm import broadcast, precise
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer
+from jaxrnn.types import Array, Layer, spec
 
 
 class RMSNormParams(NamedTuple):
@@ -57,4 +57,4 @@ def rms_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Layer
         normal = wide * rsqrt((wide * wide).mean(axis=-1, keepdims=True) + eps)
         return normal.astype(xs.dtype) * broadcast(params.scale, xs)
 
-    return pointwise(init, function)
+    return pointwise(init, function)._replace(spec=spec("rms_norm", size=size, eps=eps, dtype=dtype))
