@@ -12,6 +12,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from jaxrnn.types import Array, Carry, Cell, Layer, Params
 
@@ -21,6 +22,11 @@ LONGEST = 120  # letters of an outline; a batch given as nested lists would fill
 def concrete(x: Any) -> bool:
     """Whether the values of ``x`` are known, so that they can be checked."""
     return not isinstance(x, jax.core.Tracer)
+
+
+def symbolic(axis: Any) -> bool:
+    """Whether the size of an axis is a symbol, as in a program that `jax.export` makes for all sizes."""
+    return export.is_symbolic_dim(axis)
 
 
 def size(name: str, value: Any, least: int = 1) -> int:
@@ -129,6 +135,8 @@ def batch(batch_shape: Any) -> None:
     if not isinstance(batch_shape, (tuple, list)):
         raise TypeError(f"batch_shape: expected a tuple of ints, got {batch_shape!r}")
     for axis in batch_shape:
+        if symbolic(axis):
+            continue
         if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
             raise TypeError(f"batch_shape: expected a tuple of ints, got {batch_shape!r}")
         if axis < 0:

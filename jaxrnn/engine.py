@@ -167,7 +167,7 @@ def _folding(
 
     def run(weights: Any, *arrays: Any) -> Any:
         rows = jax.tree.leaves(_map_rows(lambda axis, x: x.shape[axis], axes, arrays))[0]
-        if rows > 1:
+        if checks.symbolic(rows) or rows > 1:
             return loop(weights, *arrays, scan=scan, unroll=unroll)
         return loop(weights, *arrays, scan=stacked_scan, unroll=max(unroll, STEPS_OF_ONE_ROW))
 

@@ -128,4 +128,5 @@ def clipped_lengths(
         if low < 0 or high > time:
             raise ValueError(f"{name}: expected values from 0 to the {time} steps of {sequence}, got {low} to {high}")
     # A narrow dtype may be unable to count the steps.
-    return jnp.clip(lengths, 0, min(time, jnp.iinfo(lengths.dtype).max)).astype(jnp.int32)
+    wide = lengths if jnp.iinfo(lengths.dtype).bits >= 32 else lengths.astype(jnp.int32)
+    return jnp.clip(wide, 0, jnp.asarray(time, wide.dtype)).astype(jnp.int32)

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 Params = Any  # a pytree of arrays
@@ -38,6 +39,27 @@ def pass_through(params: Params, xs: Array, key: Array | None = None) -> Array:
 def same_steps(lengths: Any = None, mask: Any = None, resets: Any = None) -> tuple[Any, Any, Any]:
     """Return ``(lengths, mask, resets)``: the `Layer.output_steps` of a layer with an output for every input."""
     return lengths, mask, resets
+
+
+class Spec(NamedTuple):
+    """The call that made a `Cell` or a `Layer`: what to call again, or to say in the words of another framework.
+
+    How weights are drawn is no part of it. Where a function is replaced, the spec is to be replaced too.
+
+    factory: its name in `jaxrnn`, such as "lstm".
+    options: pairs ``(argument, value)``. The value of an argument that takes a `Cell` or a `Layer` is its spec.
+    origin: pairs of what the network had in the framework that it came from and has no counterpart here.
+    """
+
+    factory: str
+    options: tuple[tuple[str, Any], ...]
+    origin: tuple[tuple[str, Any], ...] = ()
+
+
+def spec(factory: str, /, **options: Any) -> Spec:
+    """Return the `Spec` of the call ``factory(**options)``, with dtypes by name."""
+    named = {name: jnp.dtype(options[name]).name for name in ("dtype", "carry_dtype") if options.get(name) is not None}
+    return Spec(factory, tuple({**options, **named}.items()))
 
 
 class Adjoint(NamedTuple):
@@ -94,6 +116,7 @@ class Cell(NamedTuple):
     adjoint: how `unroll` differentiates the step; None for plain autodiff of the scan.
     feature_axes: how many trailing axes of xs are features (1; more where they are spatial).
     split: the step cut at its product; None where it cannot be.
+    spec: the call that made the cell; None for a cell of your own.
     """
 
     init: Callable[..., Params]
@@ -103,6 +126,7 @@ class Cell(NamedTuple):
     adjoint: Adjoint | None = None
     feature_axes: int = 1
     split: Split | None = None
+    spec: Spec | None = None
 
 
 class Layer(NamedTuple):
@@ -117,6 +141,7 @@ class Layer(NamedTuple):
     output_steps: ``(lengths=None, mask=None, resets=None) -> (lengths, mask, resets)``. From what
         belongs to xs, what belongs to ys: for the next layer, and for the mask of a loss. The same
         unless the layer changes the time axis, as `jaxrnn.time_reduction` does.
+    spec: the call that made the layer; None for a layer of your own.
     """
 
     init: Callable[..., Params]
@@ -124,3 +149,4 @@ class Layer(NamedTuple):
     apply: Callable[..., tuple[Carry, Any]]
     step: Callable[..., tuple[Carry, Any]] | None = None
     output_steps: Callable[..., tuple[Any, Any, Any]] = same_steps
+    spec: Spec | None = None

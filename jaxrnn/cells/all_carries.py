@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.types import Adjoint, Carry, Cell, Params, Split
+from jaxrnn.types import Adjoint, Carry, Cell, Params, Split, spec
 
 
 def all_carries(cell: Cell) -> Cell:
@@ -63,4 +63,5 @@ def all_carries(cell: Cell) -> Cell:
         step=step,
         adjoint=None if cell.adjoint is None else with_adjoint(cell.adjoint),
         split=None if cell.split is None else with_split(cell.split),
+        spec=spec("all_carries", cell=cell.spec),
     )

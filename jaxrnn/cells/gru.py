@@ -40,7 +40,7 @@ from jaxrnn.cells.products import (
     weight_gradient,
     zero_carry,
 )
-from jaxrnn.types import Adjoint, Array, Cell, Split
+from jaxrnn.types import Adjoint, Array, Cell, Split, spec
 
 
 class GRUParams(NamedTuple):
@@ -161,7 +161,9 @@ def gru(
         del key
         checks.parameters(params, GRUParams, shapes, call)
         checks.features("xs", xs, input_size, params.input.dtype, call)
-        if xs.size <= input_size**2:  # a part is a copy: of the weights for a sequence, of the products for a step
+        if (
+            not checks.symbolic(xs.size) and xs.size <= input_size**2
+        ):  # a part is a copy: of the weights for a sequence, of the products for a step
             return _split(affine(xs, params.input, params.bias))
         kernel, bias = _split(params.input), _split(params.bias)
         return Parts(affine(xs, kernel.ru, bias.ru), affine(xs, kernel.n, bias.n))
@@ -172,7 +174,16 @@ def gru(
         h, y, _, _ = adjoint.forward(params, h, z)
         return h, y
 
-    return Cell(init, initial_carry, step, inputs, adjoint, split=split)
+    made_by = spec(
+        "gru",
+        input_size=input_size,
+        hidden_size=hidden_size,
+        reset_after=reset_after,
+        activations=activations,
+        dtype=dtype,
+        carry_dtype=carry_dtype,
+    )
+    return Cell(init, initial_carry, step, inputs, adjoint, split=split, spec=made_by)
 
 
 def _resolve(activations: Any, hidden_size: int) -> tuple[Activation, Activation]:

@@ -23,7 +23,7 @@ from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.gates import gates
 from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, weight_gradient, zero_carry
-from jaxrnn.types import Adjoint, Array, Cell, Split
+from jaxrnn.types import Adjoint, Array, Cell, Split, spec
 
 
 class LSTMParams(NamedTuple):
@@ -183,4 +183,5 @@ def lstm(
         product=lambda params, hs_before: recurrent_product(hs_before, params.recurrent),
         gradients=gradients,
     )
-    return Cell(init, initial_carry, step, inputs, adjoint, split=Split(recur, update))
+    made_by = spec("lstm", input_size=input_size, hidden_size=hidden_size, dtype=dtype, carry_dtype=carry_dtype)
+    return Cell(init, initial_carry, step, inputs, adjoint, split=Split(recur, update), spec=made_by)

@@ -17,7 +17,7 @@ from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.cells.lstm_equations import LSTMEquations
 from jaxrnn.cells.lstm_records import LSTMVariantParams
 from jaxrnn.cells.products import zero_carry
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, spec
 
 NORMALIZATIONS = ("before_bias", "ba2016")
 ActivationChoice = str | Callable | tuple[Callable, Callable]
@@ -174,4 +174,17 @@ def lstm_variant(
         product=equations.product,
         gradients=equations.gradients,
     )
-    return Cell(init, initial_carry, step, inputs, adjoint)
+    made_by = spec(
+        "lstm_variant",
+        input_size=input_size,
+        hidden_size=hidden_size,
+        **options,
+        normalization=normalization,
+        epsilon=epsilon,
+        activations=tuple(activations),
+        cell_clip=cell_clip,
+        projection_clip=projection_clip,
+        dtype=dtype,
+        carry_dtype=carry_dtype,
+    )
+    return Cell(init, initial_carry, step, inputs, adjoint, spec=made_by)

@@ -82,7 +82,7 @@ def variational_dropout(cell: Cell, rate: Any, *, input_rate: float = 0.0) -> Ce
         return update(carry, z, recur(params, seen(carry, z)))
 
     adjoint = split_adjoint(Split(recur, update), seen)
-    return cell._replace(step=step, inputs=inputs, adjoint=adjoint, split=None)
+    return cell._replace(step=step, inputs=inputs, adjoint=adjoint, split=None, spec=None)
 
 
 def _drop_features(key: Array, xs: Any, rate: float) -> Any:

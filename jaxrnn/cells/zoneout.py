@@ -123,6 +123,7 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
         inputs=inputs,
         adjoint=None if cell.adjoint is None else with_adjoint(cell.adjoint),
         split=None if cell.split is None else with_split(cell.split),
+        spec=None,
     )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.layers.serial import keys_of
-from jaxrnn.types import Array, Carry, Layer
+from jaxrnn.types import Array, Carry, Layer, spec
 
 
 class Directions(NamedTuple):
@@ -111,7 +111,8 @@ def bidirectional(forward: Layer, backward: Layer, *, merge: str = "concat") -> 
         after_backward, gs = backward.apply(params.backward, xs, before.backward, **steps, key=backward_key)
         return Directions(after_forward, after_backward), merged(hs, gs)
 
-    return Layer(init, initial_carry, apply, None, forward.output_steps)
+    made_by = spec("bidirectional", forward=forward.spec, backward=backward.spec, merge=merge)
+    return Layer(init, initial_carry, apply, None, forward.output_steps, made_by)
 
 
 def _check(name: str, value: Any) -> None:

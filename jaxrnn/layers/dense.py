@@ -10,7 +10,7 @@ from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.products import affine
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer
+from jaxrnn.types import Array, Layer, spec
 
 
 class DenseParams(NamedTuple):
@@ -78,4 +78,13 @@ def dense(
         ys = affine(xs, params.kernel, params.bias)
         return ys if activation is None else activation(ys)
 
-    return pointwise(init, function, feature_axes=feature_axes)
+    made_by = spec(
+        "dense",
+        input_size=input_size,
+        output_size=output_size,
+        activation=activation,
+        bias=bias,
+        dtype=dtype,
+        feature_axes=feature_axes,
+    )
+    return pointwise(init, function, feature_axes=feature_axes)._replace(spec=made_by)

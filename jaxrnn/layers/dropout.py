@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer
+from jaxrnn.types import Array, Layer, spec
 
 
 def dropout(rate: float, *, feature_axes: int = 1) -> Layer:
@@ -51,4 +51,6 @@ def dropout(rate: float, *, feature_axes: int = 1) -> Layer:
         keep = jax.random.bernoulli(key, 1 - rate, xs.shape)
         return jnp.where(keep, xs / (1 - rate), jnp.zeros_like(xs))
 
-    return pointwise(init, function, feature_axes=feature_axes)
+    return pointwise(init, function, feature_axes=feature_axes)._replace(
+        spec=spec("dropout", rate=rate, feature_axes=feature_axes)
+    )

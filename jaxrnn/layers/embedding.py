@@ -8,7 +8,7 @@ import numpy as np
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer
+from jaxrnn.types import Array, Layer, spec
 
 
 class EmbeddingParams(NamedTuple):
@@ -68,4 +68,5 @@ def embedding(
                 raise ValueError(f"{name}: expected tokens from 0 to {vocabulary - 1}, got {low} to {high}")
         return jnp.take(params.table, tokens, axis=0, mode="clip")
 
-    return pointwise(init, function, feature_axes=0)
+    made_by = spec("embedding", vocabulary=vocabulary, size=size, dtype=dtype)
+    return pointwise(init, function, feature_axes=0)._replace(spec=made_by)

@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxrnn import checks
 from jaxrnn.layers.shortcut import shortcut
-from jaxrnn.types import Array, Layer, Params
+from jaxrnn.types import Array, Layer, Params, spec
 
 
 def residual(layer: Layer, *, scale: float = 1.0) -> Layer:
@@ -40,4 +40,4 @@ def residual(layer: Layer, *, scale: float = 1.0) -> Layer:
         checks.same_structure("layer: its output", y, x, "as its input, to be added to it")
         return x + scale * y
 
-    return shortcut(layer, join)
+    return shortcut(layer, join)._replace(spec=spec("residual", layer=layer.spec, scale=scale))

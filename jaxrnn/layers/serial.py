@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from jaxrnn import checks
-from jaxrnn.types import Array, Carry, Layer, Params
+from jaxrnn.types import Array, Carry, Layer, Params, spec
 
 
 def serial(*layers: Layer) -> Layer:
@@ -79,7 +79,8 @@ def serial(*layers: Layer) -> Layer:
             lengths, mask, resets = layer.output_steps(lengths, mask, resets)
         return lengths, mask, resets
 
-    return Layer(init, initial_carry, apply, step if len(steps) == len(layers) else None, output_steps)
+    made_by = spec("serial", layers=tuple(layer.spec for layer in layers))
+    return Layer(init, initial_carry, apply, step if len(steps) == len(layers) else None, output_steps, made_by)
 
 
 def keys_of(key: Array | None, count: int) -> Any:

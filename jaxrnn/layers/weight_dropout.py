@@ -84,7 +84,7 @@ def weight_dropout(layer: Layer, rate: float, *, where: Callable[[str], bool] = 
 
         return step
 
-    return layer._replace(apply=apply, step=None if layer.step is None else with_step(layer.step))
+    return layer._replace(apply=apply, step=None if layer.step is None else with_step(layer.step), spec=None)
 
 
 def _name(path: Any) -> str:

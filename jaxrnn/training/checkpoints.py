@@ -94,7 +94,12 @@ def load(path: str | os.PathLike, like: Any) -> tuple[Any, dict[str, Any]]:
 
     Example: see `save`.
     """
-    stored, keys, metadata = _read(Path(path))
+    stored, keys, metadata = read(Path(path))
+    return restore(path, stored, keys, like), metadata
+
+
+def restore(path: Any, stored: dict[str, np.ndarray], keys: dict[str, str], like: Any) -> Any:
+    """Return the arrays and keys that `read` found in the file as a tree like ``like``, or raise."""
     leaves = _named_leaves(like)
     names = [name for name, _ in leaves]
     for problem, found in (
@@ -108,7 +113,7 @@ def load(path: str | os.PathLike, like: Any) -> tuple[Any, dict[str, Any]]:
                 "Build the tree with the options the checkpoint was made with."
             )
     restored = [_restore(path, name, stored[name], keys.get(name), leaf) for name, leaf in leaves]
-    return jax.tree.unflatten(jax.tree.structure(like), restored), metadata
+    return jax.tree.unflatten(jax.tree.structure(like), restored)
 
 
 def require() -> ModuleType:
@@ -123,7 +128,7 @@ def require() -> ModuleType:
     return safetensors
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], dict[str, Any]]:
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], dict[str, Any]]:
     """Return arrays, key implementations and metadata of a file, after checking every byte that matters."""
     safetensors = require()
     data = path.read_bytes()
