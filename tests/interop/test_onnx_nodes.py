@@ -87,11 +87,11 @@ def hold(operator, attributes, arrays, layout=0):
         np.testing.assert_allclose(actual[name], value.transpose(*axes), rtol=1e-4, atol=5e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("operator", GATES)
 def test_values_are_those_of_onnx_runtime(operator, index, rng):
     attributes, arrays = draw_node(operator, rng)
-    if index > 2:
+    if index > 1:
         attributes["clip"] = 0.5
     hold(operator, attributes, arrays, layout=index % 2)
 
@@ -130,6 +130,14 @@ def test_a_sequence_of_no_steps_keeps_its_initial_state(rng):
     ys, last = one_by_one(run_node, node, [*arrays.values(), np.array([0, 2, 0], np.int32), h])
     assert (last == h).all(axis=-1).tolist() == [[True, False, True]]
     assert not ys[:, :, 0].any()
+
+
+def test_a_node_is_differentiated_mapped_and_compiled_as_anything_else():
+    node = make_node("GRU", ["X", "W", "R"], ["Y"])
+    loss = lambda W, X, R: jnp.asarray(run_node(node, [X, W, R])[0]).sum()
+    arrays = [np.ones(shape, np.float32) for shape in [(1, 3 * H, D), (5, T, B, D), (1, 3 * H, H)]]
+    gradients = jax.eval_shape(jax.jit(jax.vmap(jax.grad(loss), (None, 0, None))), *arrays)
+    assert gradients.shape == (5, 1, 3 * H, D)
 
 
 def test_float64_is_not_rounded_in_silence():

@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from jaxrnn.interop.onnx.activations import ONNXActivation
 from jaxrnn.interop.onnx.nodes import run_node
+from jaxrnn.interop.onnx.reading import from_onnx
+from jaxrnn.interop.onnx.writing import to_onnx
 
 if TYPE_CHECKING:
     Backend: type
 
-__all__ = ["Backend", "ONNXActivation", "run_node"]
+__all__ = ["Backend", "ONNXActivation", "from_onnx", "run_node", "to_onnx"]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,7 @@ FORMULAS = {
     "Softplus": Formula(lambda a, alpha, beta: jax.nn.softplus(a)),
 }
 OURS = {"Relu": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid"}
+DENSE = {"Relu": jax.nn.relu, "Tanh": jnp.tanh, "Sigmoid": jax.nn.sigmoid}  # operators, after a dense layer
 CANONICAL = {name.lower(): name for name in FORMULAS}
 
 

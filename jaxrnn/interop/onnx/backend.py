@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrnn.interop.arrays import require
 from jaxrnn.interop.onnx.nodes import INPUTS, run_node, run_operator
 
 PLATFORMS = {"CPU": "cpu", "CUDA": "cuda"}
@@ -15,6 +16,7 @@ PLATFORMS = {"CPU": "cpu", "CUDA": "cuda"}
 @functools.cache
 def backend() -> type:
     """Return the class `Backend`, a subclass of ONNX's own, which is imported here."""
+    require("onnx")
     from onnx import checker
     from onnx.backend import base
     from onnx.reference import ReferenceEvaluator

@@ -16,12 +16,13 @@ import numpy as np
 
 from jaxrnn import checks
 from jaxrnn.cells.lstm import LSTMCarry
+from jaxrnn.interop.arrays import require
 from jaxrnn.interop.onnx.activations import read_activations
-from jaxrnn.interop.onnx.weights import NodeWeights, convention_of, read_cell
+from jaxrnn.interop.onnx.weights import NodeWeights, convention_of, read_cell, ways_of
 from jaxrnn.types import Array, Cell, Params
 from jaxrnn.unrolling import unroll
 
-REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+DIRECTIONS = ("forward", "reverse", "bidirectional")
 INPUTS = {
     "RNN": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
     "LSTM": ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
@@ -84,8 +85,7 @@ def run_node(node: Any, inputs: Sequence[Any]) -> list[Array | None]:
         >>> ys.shape, h.shape
         ((7, 1, 2, 5), (1, 2, 5))
     """
-    from onnx import helper
-
+    helper = require("onnx").helper
     if getattr(node, "op_type", None) not in INPUTS or node.domain not in ("", "ai.onnx"):
         found = f"{getattr(node, 'domain', '')} {getattr(node, 'op_type', node)}".strip()
         raise ValueError(f"node: expected one of {', '.join(INPUTS)}, got {found}")
@@ -134,8 +134,9 @@ def read_attributes(operator: str, given: Mapping[str, Any]) -> Attributes:
     known |= {"output_sequence"}  # of version 1: whether Y is asked for, which the node's outputs say too
     for name in given.keys() - known:
         raise ValueError(f"{name}: expected no such attribute of {operator}, got {given[name]!r}")
-    direction = checks.choice("direction", _text(given.get("direction", "forward")), tuple(REVERSED))
-    ways = REVERSED[direction]
+    direction = checks.choice("direction", _text(given.get("direction", "forward")), DIRECTIONS)
+    coupled, after = bool(given.get("input_forget", 0)), bool(given.get("linear_before_reset", 0))
+    ways = ways_of(convention_of(operator, after), direction)
     layout = given.get("layout", 0)
     if layout not in (0, 1):
         raise ValueError(f"layout: expected 0 or 1, got {layout!r}")
@@ -153,7 +154,6 @@ def read_attributes(operator: str, given: Mapping[str, Any]) -> Attributes:
     alphas, betas = given.get("activation_alpha") or (), given.get("activation_beta") or ()
     activations = read_activations(names, alphas, betas, bounds)
     of_each = tuple(tuple(activations[i : i + len(defaults)]) for i in range(0, len(names), len(defaults)))
-    coupled, after = bool(given.get("input_forget", 0)), bool(given.get("linear_before_reset", 0))
     return Attributes(ways, of_each, given.get("hidden_size"), layout, coupled, after)
 
 

@@ -9,10 +9,13 @@ from jaxrnn.cells.lstm import lstm
 from jaxrnn.cells.lstm_records import LSTMVariantParams
 from jaxrnn.cells.lstm_variant import lstm_variant
 from jaxrnn.cells.vanilla import vanilla
-from jaxrnn.interop.conventions import CONVENTIONS, Convention, Weights, to_ours
-from jaxrnn.types import Array, Cell, Params
+from jaxrnn.interop.conventions import CONVENTIONS, Convention, Weights, to_ours, to_theirs
+from jaxrnn.interop.onnx.activations import ONNXActivation, write_activation
+from jaxrnn.types import Array, Cell, Params, Spec
 
 KINDS = {"RNN": "vanilla", "LSTM": "lstm", "GRU": "gru"}
+OPERATORS = {"vanilla": "RNN", "lstm": "LSTM", "lstm_variant": "LSTM", "gru": "GRU"}
+WITHOUT = ("projection_size", "normalization", "cell_clip", "projection_clip")  # of lstm_variant, unknown to ONNX
 
 
 class NodeWeights(NamedTuple):
@@ -24,10 +27,26 @@ class NodeWeights(NamedTuple):
     P: Array | None = None
 
 
+class NodeCell(NamedTuple):
+    """One direction of a node: its operator, activations, the attributes that are flags, and its weights."""
+
+    operator: str
+    activations: tuple[ONNXActivation, ...]
+    flags: dict[str, int]
+    weights: NodeWeights
+
+
 def convention_of(operator: str, reset_after: bool) -> Convention:
     """Return how ONNX writes down the weights of an operator; ``reset_after``: of a GRU."""
     framework = "onnx before" if operator == "GRU" and not reset_after else "onnx"
     return CONVENTIONS[framework, KINDS[operator]]
+
+
+def ways_of(convention: Convention, direction: str) -> tuple[bool, ...]:
+    """Return which directions of a node run in reverse, in the order in which its weights have them."""
+    if direction != "bidirectional":
+        return (direction == "reverse",)
+    return tuple(each == "backward" for each in convention.directions)
 
 
 def read_cell(
@@ -62,4 +81,38 @@ def _without_forget_gate(params: LSTMVariantParams) -> LSTMVariantParams:
     peephole = None if params.peephole is None else without(params.peephole, 3)
     return LSTMVariantParams(
         without(params.input, 4), without(params.recurrent, 4), without(params.bias, 4), peephole=peephole
+    )
+
+
+def write_cell(made_by: Spec | None, params: Any) -> NodeCell:
+    """Return what a cell, by its `Spec`, and its parameters are to a node, or raise."""
+    if made_by is None or made_by.factory not in OPERATORS:
+        got = "one of your own" if made_by is None else made_by.factory
+        raise ValueError(f"layer: expected cells made by {', '.join(OPERATORS)}, got {got}")
+    options, operator = dict(made_by.options), OPERATORS[made_by.factory]
+    for name in WITHOUT:
+        if options.get(name) is not None:
+            raise ValueError(f"layer: expected an LSTM without {name}, which ONNX does not have, got {options[name]!r}")
+    default = (options.get("activation"),) if operator == "RNN" else ("sigmoid", "tanh", "tanh")
+    activations = tuple(map(write_activation, options.get("activations", default)))
+    reset_after, flags = options.get("reset_after", False), {}
+    if operator == "GRU":
+        flags = {"linear_before_reset": int(reset_after)}
+    if options.get("coupled"):
+        flags, params = {"input_forget": 1}, _with_forget_gate(params)
+    theirs = to_theirs(convention_of(operator, reset_after), KINDS[operator], params)
+    bias = jnp.concatenate([theirs.bias, theirs.recurrent_bias])
+    return NodeCell(operator, activations, flags, NodeWeights(theirs.input, theirs.recurrent, bias, theirs.peephole))
+
+
+def _with_forget_gate(params: LSTMVariantParams) -> LSTMVariantParams:
+    """Return the parameters with a forget gate of zeros, which nothing reads where it is coupled."""
+
+    def with_gate(value: Array, gates: int) -> Array:
+        i, *others = jnp.split(value, gates, axis=-1)
+        return jnp.concatenate([i, jnp.zeros_like(i), *others], axis=-1)
+
+    peephole = None if params.peephole is None else with_gate(params.peephole, 2)
+    return LSTMVariantParams(
+        with_gate(params.input, 3), with_gate(params.recurrent, 3), with_gate(params.bias, 3), peephole=peephole
     )
