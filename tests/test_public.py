@@ -15,9 +15,9 @@ import pytest
 import jaxrnn
 
 ROOT = Path(jaxrnn.__file__).parent
-OPTIONAL = {"torch", "matplotlib", "rich", "tyro", "safetensors", "sklearn"}
-# Where compiling is the job: training steps, the decoding loop, the check in float64.
-MAY_JIT = {"training", "decoding.py", "checking.py", "interop/programs.py"}
+OPTIONAL = {"torch", "matplotlib", "rich", "tyro", "safetensors", "sklearn", "onnx"}
+# Where compiling is the job: training steps, the decoding loop, the check in float64, programs for export and backends.
+MAY_JIT = {"training", "decoding.py", "checking.py", "interop/programs.py", "interop/onnx/backend.py"}
 
 
 def modules() -> list[ModuleType]:

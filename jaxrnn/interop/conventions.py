@@ -61,6 +61,10 @@ CONVENTIONS: dict[tuple[str, str], Convention] = {
     ("torch", "vanilla"): Convention("h", "out_in", "two"),
     ("torch", "lstm"): Convention("ifgo", "out_in", "two"),
     ("torch", "gru"): Convention("run", "out_in", "two"),
+    ("onnx", "vanilla"): Convention("h", "out_in", "two"),
+    ("onnx", "lstm"): Convention("iofg", "out_in", "two", peepholes="iof"),
+    ("onnx", "gru"): Convention("urn", "out_in", "two"),
+    ("onnx before", "gru"): Convention("urn", "out_in", "two", reset_after=False),
 }
 
 
