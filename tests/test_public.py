@@ -15,7 +15,7 @@ import pytest
 import jaxrnn
 
 ROOT = Path(jaxrnn.__file__).parent
-OPTIONAL = {"torch", "matplotlib", "rich", "tyro", "safetensors", "sklearn"}
+OPTIONAL = {"torch", "matplotlib", "rich", "tyro", "safetensors", "sklearn", "keras", "flax", "haiku", "equinox"}
 # Where compiling is the job: training steps, the decoding loop, the check in float64.
 MAY_JIT = {"training", "decoding.py", "checking.py"}
 
