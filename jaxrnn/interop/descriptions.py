@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrnn import checks
 from jaxrnn.cells.activations import ACTIVATIONS
@@ -86,7 +87,8 @@ def activation_named(function: Callable[..., Any], names: Mapping[str, Callable[
     for name, known in names.items():
         if function is known:
             return name
-    first, second = (jnp.asarray(function(jnp.array([0.3, other]))) for other in (-0.5, 0.9))
+    with jax.ensure_compile_time_eval():
+        first, second = (np.asarray(function(jnp.array([0.3, other]))) for other in (-0.5, 0.9))
     if first.shape != (2,) or first[0] != second[0]:
         raise ValueError(f"activation: expected an elementwise function, got {function!r}")
     return function

@@ -23,7 +23,6 @@ import numpy as np
 from jaxrnn import checks
 from jaxrnn.interop.arrays import require
 from jaxrnn.interop.conventions import Weights
-from jaxrnn.interop.flax_weights import linen_params, linen_weights, nnx_weights, set_nnx
 from jaxrnn.interop.descriptions import (
     FUNCTIONS,
     USUAL,
@@ -37,6 +36,7 @@ from jaxrnn.interop.descriptions import (
     one_direction,
     stack,
 )
+from jaxrnn.interop.flax_weights import linen_params, linen_weights, nnx_weights, set_nnx
 from jaxrnn.layers.bidirectional import MERGES
 from jaxrnn.types import Layer, Params
 
@@ -225,12 +225,13 @@ def _activations(cell: Any, kind: str) -> tuple[Any, ...]:
 
 def _merge_named(function: Callable[..., Any]) -> str:
     """Return what we call a ``merge_fn``, found by what it makes of two arrays."""
-    hs, gs = jnp.array([2.0, 3.0]), jnp.array([5.0, 7.0])
-    merged = jax.tree.leaves(function(hs, gs))
-    for name, known in MERGES.items():
-        expected = jax.tree.leaves(known(hs, gs))
-        if len(merged) == len(expected) and all(map(np.array_equal, merged, expected)):
-            return name
+    hs, gs = np.array([2.0, 3.0], np.float32), np.array([5.0, 7.0], np.float32)
+    with jax.ensure_compile_time_eval():
+        merged = jax.tree.leaves(function(hs, gs))
+        for name, known in MERGES.items():
+            expected = jax.tree.leaves(known(hs, gs))
+            if len(merged) == len(expected) and all(map(np.array_equal, merged, expected)):
+                return name
     raise ValueError(f"module: expected a merge_fn that is one of {', '.join(MERGES)}, got {function!r}")
 
 

@@ -9,6 +9,7 @@ ours belong to their inputs, as those of `Bidirectional` do.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrnn.interop.arrays import require
@@ -139,8 +140,9 @@ def _names(keras: Any) -> dict[str, Callable[..., Any]]:
     return {"tanh": known.tanh, "sigmoid": known.sigmoid, "relu": known.relu, "identity": known.linear}
 
 
-def _read(keras: Any, variable: Any) -> np.ndarray:
-    return keras.ops.convert_to_numpy(variable.value)
+def _read(keras: Any, variable: Any) -> Any:
+    """Return an array of JAX, traced or not, or of NumPy where the backend is another."""
+    return variable.value if isinstance(variable.value, jax.Array) else keras.ops.convert_to_numpy(variable.value)
 
 
 def _to_layer(keras: Any, entry: Described | TwoWays, options: dict[str, Any]) -> Any:
@@ -150,7 +152,7 @@ def _to_layer(keras: Any, entry: Described | TwoWays, options: dict[str, Any]) -
     modes = {ours: theirs for theirs, ours in MERGES.items()}
     both = keras.layers.Bidirectional(forward, merge_mode=modes[entry.merge], backward_layer=backward)
     both.build(_input_shape(entry.directions[0]))
-    both.set_weights([*forward.get_weights(), *backward.get_weights()])
+    both.set_weights([_read(keras, variable) for way in (forward, backward) for variable in way.weights])
     return both
 
 

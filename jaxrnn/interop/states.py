@@ -52,8 +52,8 @@ def from_state(framework: str, layer: Layer, params: Params, state: Any) -> Carr
     if len(leaves) != expected:
         raise ValueError(f"state: expected {expected} arrays for the layer, got {len(leaves)}")
     following = iter(leaves)
-    each = [_carry(table, entry, following) for entry in entries]
-    return tuple(each) if _is_stack(layer) else each[0]
+    ours = jax.tree.leaves([_carry(table, entry, following) for entry in entries])
+    return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(layer.initial_carry, params)), ours)
 
 
 def to_state(framework: str, layer: Layer, params: Params, carry: Carry) -> Any:
@@ -82,13 +82,9 @@ def to_state(framework: str, layer: Layer, params: Params, carry: Carry) -> Any:
     expected = jax.tree.structure(jax.eval_shape(layer.initial_carry, params))
     if jax.tree.structure(carry) != expected:
         raise TypeError(f"carry: expected that of the layer, got {checks.outline(carry)}")
-    carries = carry if _is_stack(layer) else (carry,)
-    states = [_state(table, entry, one) for entry, one in zip(entries, carries, strict=True)]
-    return states if _is_stack(layer) else states[0]
-
-
-def _is_stack(layer: Layer) -> bool:
-    return layer.spec is not None and layer.spec.factory in ("serial", "stacked")
+    following = iter(jax.tree.leaves(carry))
+    states = [_state(table, entry, following) for entry in entries]
+    return states[0] if len(states) == 1 else states
 
 
 def _count(entry: Described | TwoWays) -> int:
@@ -109,14 +105,17 @@ def _carry(table: str, entry: Described | TwoWays, leaves: Iterator[Any]) -> Car
     return LSTMCarry(**{name: next(leaves) for name in convention_of(table, entry.kind).carry})
 
 
-def _state(table: str, entry: Described | TwoWays, carry: Carry) -> Any:
+def _state(table: str, entry: Described | TwoWays, leaves: Iterator[Any]) -> Any:
     if isinstance(entry, TwoWays):
         names = convention_of(table, entry.directions[0].kind).directions
-        states = [_state(table, way, getattr(carry, name)) for name, way in zip(names, entry.directions, strict=True)]
-        return [*states[0], *states[1]] if table == "keras" else tuple(states)
+        ways = dict(zip(names, entry.directions, strict=True))
+        ours = {name: _state(table, ways[name], leaves) for name in Directions._fields}
+        first, second = (ours[name] for name in names)
+        return [*first, *second] if table == "keras" else (first, second)
     if "lstm" not in entry.kind:
-        return [carry] if table == "keras" else carry
-    arrays = [getattr(carry, name) for name in convention_of(table, entry.kind).carry]
+        return [next(leaves)] if table == "keras" else next(leaves)
+    h, c = next(leaves), next(leaves)
+    arrays = [{"h": h, "c": c}[name] for name in convention_of(table, entry.kind).carry]
     if table == "haiku":
         return require("haiku", "dm-haiku").LSTMState(*arrays)
     return arrays if table == "keras" else tuple(arrays)
