@@ -36,8 +36,10 @@ USUAL = {"vanilla": ("tanh",), "gru": ("sigmoid", "tanh"), "lstm": LSTM_ACTIVATI
 BEYOND = ("peephole", "coupled", "projection_size", "normalization", "cell_clip", "projection_clip")
 
 
-def convention_of(name: str, kind: str) -> Convention:
+def convention_of(name: str, kind: str, reset_after: bool = True) -> Convention:
     """Return how a framework writes the weights of a kind of cell, or say that it has none."""
+    if not reset_after and (f"{name} before", kind) in CONVENTIONS:
+        name = f"{name} before"
     if (name, kind) not in CONVENTIONS:
         kinds = ", ".join(kind for known, kind in CONVENTIONS if known == name)
         raise ValueError(f"layer: expected cells that {name} has ({kinds}), got {kind}")
@@ -124,10 +126,14 @@ class Described(NamedTuple):
     reverse: bool
     options: Mapping[str, Any]
 
+    def convention(self, name: str) -> Convention:
+        """Return how the framework ``name`` writes down the weights."""
+        return convention_of(name, self.kind, self.options.get("reset_after", True))
+
     def weights(self, name: str) -> Weights:
         """Return the weights of the framework ``name``."""
         params = LSTMParams(*self.params[:3]) if self.kind == "lstm" else self.params
-        return to_theirs(convention_of(name, self.kind), self.kind, params)
+        return to_theirs(self.convention(name), self.kind, params)
 
     def functions(self, names: Mapping[str, Callable[..., Any]]) -> tuple[Callable[..., Any], ...]:
         """Return the activations as functions of a framework, with ``names`` for what we call by name."""
@@ -200,10 +206,10 @@ def _described(name: str, spec: Spec | None, params: Params) -> Described | TwoW
     options = {} if spec is None else dict(spec.options)
     if spec is not None and spec.factory == "bidirectional":
         ways = {way: _one_way(options[way], getattr(params, way)) for way in Directions._fields}
-        first, second = convention_of(name, ways["forward"].kind).directions
+        first, second = ways["forward"].convention(name).directions
         return TwoWays((ways[first], ways[second]), options["merge"])
     one = _one_way(spec, params)
-    convention_of(name, one.kind)
+    one.convention(name)
     return one
 
 

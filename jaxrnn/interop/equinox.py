@@ -82,10 +82,8 @@ def to_equinox(layer: Layer, params: Params) -> Any:
         weights = entry.weights("equinox")
         made = {"lstm": equinox.nn.LSTMCell, "gru": equinox.nn.GRUCell}[entry.kind]
         names = ["weight_ih", "weight_hh", "bias", *(["bias_n"] if entry.kind == "gru" else [])]
-        cell = made(*entry.sizes, dtype=entry.params.bias.dtype, key=jax.random.key(0))
-        cells.append(
-            equinox.tree_at(
-                lambda cell, names=names: [getattr(cell, name) for name in names], cell, weights[: len(names)]
-            )
-        )
+        # No weights are drawn that are replaced below.
+        empty = equinox.filter_eval_shape(made, *entry.sizes, dtype=entry.params.bias.dtype, key=jax.random.key(0))
+        own = lambda cell, names=names: [getattr(cell, name) for name in names]
+        cells.append(equinox.tree_at(own, empty, list(weights[: len(names)])))
     return cells[0] if len(cells) == 1 else cells

@@ -251,7 +251,7 @@ def _to_linen(linen: Any, entry: Described | TwoWays) -> tuple[Any, dict[str, An
     if entry.kind == "ugrnn":
         options["reset_gate"] = False
     cell = getattr(linen, name)(entry.sizes[1], param_dtype=entry.params.bias.dtype, **options)
-    params = linen_params(convention_of("linen", entry.kind), name, weights)
+    params = linen_params(entry.convention("linen"), name, weights)
     return linen.RNN(cell, reverse=entry.reverse, keep_order=entry.reverse), {"cell": params}
 
 

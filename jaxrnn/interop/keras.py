@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxrnn.interop.arrays import require
-from jaxrnn.interop.conventions import Weights
+from jaxrnn.interop.conventions import Convention, Weights
 from jaxrnn.interop.descriptions import (
     Described,
     Network,
@@ -68,8 +68,7 @@ def from_keras(layer: Any) -> Network:
     ways = layer.forward_layer, layer.backward_layer
     if ways[0].go_backwards:
         raise ValueError("layer: expected a Bidirectional whose forward layer runs forward, got go_backwards=True")
-    convention = convention_of("keras", _kind(ways[0].cell))
-    return both_directions(convention, [_from_rnn(keras, way) for way in ways], MERGES[layer.merge_mode])
+    return both_directions(_convention(ways[0].cell), [_from_rnn(keras, way) for way in ways], MERGES[layer.merge_mode])
 
 
 def to_keras(layer: Layer, params: Params, **options: Any) -> Any:
@@ -124,8 +123,7 @@ def _from_cell(keras: Any, cell: Any, reverse: bool) -> Network:
         geometry = {"padding": cell.padding, "strides": cell.strides, "dilation": cell.dilation_rate}
         options = {"spatial": tuple(cell.spatial_dims), **geometry}
     weights = Weights(_read(keras, cell.kernel), _read(keras, cell.recurrent_kernel), bias, recurrent_bias)
-    name = "keras before" if kind == "gru" and not cell.reset_after else "keras"
-    return one_direction(convention_of(name, kind), kind, weights, activations, reverse=reverse, **options)
+    return one_direction(_convention(cell), kind, weights, activations, reverse=reverse, **options)
 
 
 def _kind(cell: Any) -> str:
@@ -133,6 +131,10 @@ def _kind(cell: Any) -> str:
     if name not in KINDS or not type(cell).__module__.startswith("keras."):
         raise ValueError(f"layer: expected a cell of {', '.join(KINDS)}, got {name}")
     return KINDS[name]
+
+
+def _convention(cell: Any) -> Convention:
+    return convention_of("keras", _kind(cell), getattr(cell, "reset_after", True))
 
 
 def _names(keras: Any) -> dict[str, Callable[..., Any]]:
@@ -163,11 +165,9 @@ def _to_rnn(keras: Any, entry: Described, options: dict[str, Any]) -> Any:
     if len(activations) == 3 and entry.activations[1] != entry.activations[2]:
         raise ValueError("layer: expected one activation of candidate and output, as Keras has it, got two")
     given = {**dict(zip(names, activations, strict=False)), "go_backwards": entry.reverse, "dtype": entry.dtype}
-    name = "keras"
     if entry.kind == "gru":
         given["reset_after"] = own["reset_after"]
-        name = "keras" if own["reset_after"] else "keras before"
-    weights = entry.weights(name)
+    weights = entry.weights("keras")
     if entry.kind == "conv_lstm":
         made = _conv_lstm(keras, entry, {**given, **options})
     else:

@@ -4,7 +4,7 @@ All of them have the arrays of a carry in one order, layer by layer and directio
 (h, c) or (c, h); they differ in what these are in:
 
     keras      a flat list of a layer: [h, c], of a Bidirectional [h, c, h, c]
-    flax       (c, h), of a Bidirectional a pair of states
+    flax, nnx  (c, h), of a Bidirectional a pair of states
     haiku      LSTMState(h, c)
     equinox    (h, c)
 """
@@ -17,18 +17,18 @@ import jax
 from jaxrnn import checks
 from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.interop.arrays import require, to_jax
-from jaxrnn.interop.descriptions import Described, TwoWays, convention_of, described
+from jaxrnn.interop.descriptions import Described, TwoWays, described
 from jaxrnn.layers.bidirectional import Directions
 from jaxrnn.types import Carry, Layer, Params
 
-TABLES = {"keras": "keras", "flax": "linen", "haiku": "haiku", "equinox": "equinox"}
+TABLES = {"keras": "keras", "flax": "linen", "nnx": "nnx", "haiku": "haiku", "equinox": "equinox"}
 
 
 def from_state(framework: str, layer: Layer, params: Params, state: Any) -> Carry:
     """Return the state of a framework as the carry of our layer, to start from.
 
     Args:
-        framework: "keras", "flax", "haiku" or "equinox".
+        framework: "keras", "flax" for linen, "nnx", "haiku" or "equinox".
         layer, params: as ``from_keras``, ``from_flax``, … return them.
         state: the state of their layer, or of a stack a list with that of each; its arrays are ``[*B, H]``.
 
@@ -60,7 +60,7 @@ def to_state(framework: str, layer: Layer, params: Params, carry: Carry) -> Any:
     """Return the carry of our layer as the state of a framework: the inverse of `from_state`.
 
     Args:
-        framework: "keras", "flax", "haiku" or "equinox".
+        framework: "keras", "flax" for linen, "nnx", "haiku" or "equinox".
         layer, params: as ``to_keras``, ``to_flax``, … take them.
         carry: of `Layer.apply` or `Layer.initial_carry`.
 
@@ -96,18 +96,18 @@ def _count(entry: Described | TwoWays) -> int:
 
 def _carry(table: str, entry: Described | TwoWays, leaves: Iterator[Any]) -> Carry:
     if isinstance(entry, TwoWays):
-        names = convention_of(table, entry.directions[0].kind).directions
+        names = entry.directions[0].convention(table).directions
         return Directions(
             **{name: _carry(table, way, leaves) for name, way in zip(names, entry.directions, strict=True)}
         )
     if "lstm" not in entry.kind:
         return next(leaves)
-    return LSTMCarry(**{name: next(leaves) for name in convention_of(table, entry.kind).carry})
+    return LSTMCarry(**{name: next(leaves) for name in entry.convention(table).carry})
 
 
 def _state(table: str, entry: Described | TwoWays, leaves: Iterator[Any]) -> Any:
     if isinstance(entry, TwoWays):
-        names = convention_of(table, entry.directions[0].kind).directions
+        names = entry.directions[0].convention(table).directions
         ways = dict(zip(names, entry.directions, strict=True))
         ours = {name: _state(table, ways[name], leaves) for name in Directions._fields}
         first, second = (ours[name] for name in names)
@@ -115,7 +115,7 @@ def _state(table: str, entry: Described | TwoWays, leaves: Iterator[Any]) -> Any
     if "lstm" not in entry.kind:
         return [next(leaves)] if table == "keras" else next(leaves)
     h, c = next(leaves), next(leaves)
-    arrays = [{"h": h, "c": c}[name] for name in convention_of(table, entry.kind).carry]
+    arrays = [{"h": h, "c": c}[name] for name in entry.convention(table).carry]
     if table == "haiku":
         return require("haiku", "dm-haiku").LSTMState(*arrays)
     return arrays if table == "keras" else tuple(arrays)

@@ -51,8 +51,12 @@ def assert_agree(
     steps: lengths or a mask, for ours; ``theirs`` has its own.
     """
     xs = jnp.asarray(rng.normal(size=(T, B, *features)))
-    layer, params = convert(weights)
-    carry = noisy(rng, layer.initial_carry(params, (B,)))
+
+    def carry_of(weights):
+        layer, params = convert(weights)
+        return layer.initial_carry(params, (B,))
+
+    carry = noisy(rng, jax.eval_shape(carry_of, weights))
 
     def ours_of(weights, xs, carry):
         layer, params = convert(weights)

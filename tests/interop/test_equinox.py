@@ -13,7 +13,8 @@ eqx = pytest.importorskip("equinox")
 
 
 def stack_of(rng, made, sizes, **options):
-    return noisy(rng, [made(*pair, **options, key=jax.random.key(0)) for pair in itertools.pairwise(sizes)])
+    make = lambda *pair: eqx.filter_eval_shape(made, *pair, **options, key=jax.random.key(0))
+    return noisy(rng, [make(*pair) for pair in itertools.pairwise(sizes)])
 
 
 def run(cells, xs, layer, params, carry, reverse):
