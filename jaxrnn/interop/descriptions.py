@@ -171,10 +171,10 @@ class TwoWays(NamedTuple):
 def described(name: str, layer: Layer, params: Params) -> list[Described | TwoWays]:
     """Return what is to be built in the framework ``name``, one entry for each layer of a stack."""
     checks.layer("layer", layer)
-    jax.eval_shape(layer.initial_carry, params)  # checks them
+    jax.eval_shape(lambda: layer.initial_carry(params))  # checks them
     if layer.spec is None:
         raise ValueError("layer: expected one that recurrent, bidirectional, serial or stacked made, got another")
-    return [_described(name, one, own) for one, own in _flat(layer.spec, params)]
+    return [_described(name, one, own) for one, own in _flat(layer.spec, jax.tree.map(jnp.asarray, params))]
 
 
 def only_directions(

@@ -53,7 +53,7 @@ def from_state(framework: str, layer: Layer, params: Params, state: Any) -> Carr
         raise ValueError(f"state: expected {expected} arrays for the layer, got {len(leaves)}")
     following = iter(leaves)
     ours = jax.tree.leaves([_carry(table, entry, following) for entry in entries])
-    return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(layer.initial_carry, params)), ours)
+    return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(lambda: layer.initial_carry(params))), ours)
 
 
 def to_state(framework: str, layer: Layer, params: Params, carry: Carry) -> Any:
@@ -79,7 +79,7 @@ def to_state(framework: str, layer: Layer, params: Params, carry: Carry) -> Any:
     """
     table = TABLES[checks.choice("framework", framework, tuple(TABLES))]
     entries = described(table, layer, params)
-    expected = jax.tree.structure(jax.eval_shape(layer.initial_carry, params))
+    expected = jax.tree.structure(jax.eval_shape(lambda: layer.initial_carry(params)))
     if jax.tree.structure(carry) != expected:
         raise TypeError(f"carry: expected that of the layer, got {checks.outline(carry)}")
     following = iter(jax.tree.leaves(carry))

@@ -12,14 +12,15 @@ from tests.interop.differential import D, H, assert_agree, assert_exact, drawn, 
 eqx = pytest.importorskip("equinox")
 
 
-def stack_of(rng, made, sizes, **options):
-    make = lambda *pair: eqx.filter_eval_shape(made, *pair, **options, key=jax.random.key(0))
-    return noisy(rng, [make(*pair) for pair in itertools.pairwise(sizes)])
+def stack_of(rng, kinds, sizes, **options):
+    make = lambda kind, *pair: eqx.filter_eval_shape(kind, *pair, **options, key=jax.random.key(0))
+    return noisy(rng, [make(kind, *pair) for kind, pair in zip(kinds, itertools.pairwise(sizes), strict=True)])
 
 
 def run(cells, xs, layer, params, carry, reverse):
     """Scan the cells, vmapped over the batch."""
     states = to_state("equinox", layer, params, carry)
+    states = states if len(cells) > 1 else [states]
 
     def sequence(states, xs):
         def step(states, x):
@@ -31,16 +32,17 @@ def run(cells, xs, layer, params, carry, reverse):
 
         return jax.lax.scan(step, states, xs, reverse=reverse)
 
-    states, ys = jax.vmap(sequence, in_axes=(0, 1), out_axes=(0, 1))(states, xs)
-    return from_state("equinox", layer, params, states), ys
+    after, ys = jax.vmap(sequence, in_axes=(0, 1), out_axes=(0, 1))(states, xs)
+    return from_state("equinox", layer, params, after), ys
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "reverse"),
-    [("LSTMCell", {}, True), ("GRUCell", {}, False), ("GRUCell", {"use_bias": False}, False)],
+    ("kinds", "options", "reverse"),
+    [((eqx.nn.LSTMCell, eqx.nn.GRUCell), {}, True), ((eqx.nn.GRUCell,), {"use_bias": False}, False)],
+    ids=["stack", "without biases"],
 )
-def test_agrees(kind, options, reverse, rng, float64):
-    cells = stack_of(rng, getattr(eqx.nn, kind), (D, H, 2), **options)
+def test_agrees(kinds, options, reverse, rng, float64):
+    cells = stack_of(rng, kinds, (D, H, 2)[: len(kinds) + 1], **options)
     convert = lambda cells: from_equinox(cells, reverse=reverse)
     assert_agree(rng, lambda *arguments: run(*arguments, reverse), convert, cells)
 

@@ -29,13 +29,10 @@ LINEN = {
     "simple": lambda: rnn(linen.SimpleCell(H, residual=True, activation_fn=jnp.sin), reverse=True),
     "lstm": lambda: rnn(linen.LSTMCell(H)),
     "optimized lstm": lambda: rnn(linen.OptimizedLSTMCell(H, **SQUASH)),
-    "gru": lambda: rnn(linen.GRUCell(H)),
     "mgu": lambda: rnn(linen.MGUCell(H)),
     "mgu without reset": lambda: rnn(linen.MGUCell(H, reset_gate=False)),
     "conv": lambda: rnn(linen.ConvLSTMCell(2, (2, 3))),
-    "conv without bias": lambda: rnn(linen.ConvLSTMCell(2, (2, 1), use_bias=False)),
-    "both": lambda: linen_both({}, [linen.LSTMCell(H), linen.LSTMCell(H)]),
-    "product": lambda: linen_both({"merge_fn": lambda a, b: a * b}, [linen.GRUCell(H), linen.GRUCell(H)]),
+    "both": lambda: linen_both({"merge_fn": lambda a, b: a * b}, [linen.LSTMCell(H), linen.GRUCell(H)]),
 }
 
 
@@ -74,10 +71,9 @@ def nnx_cell(name, **options):
 NNX = {
     "simple": lambda: nnx_rnn(nnx_cell("SimpleCell", residual=True)),
     "lstm": lambda: nnx_rnn(nnx_cell("LSTMCell"), reverse=True),
-    "optimized lstm": lambda: nnx_rnn(nnx_cell("OptimizedLSTMCell")),
     "gru": lambda: nnx_rnn(nnx_cell("GRUCell", **SQUASH)),
     "both": lambda: nnx.Bidirectional(
-        *(nnx.RNN(nnx_cell("LSTMCell")) for _ in range(2)), time_major=True, return_carry=True
+        *(nnx.RNN(nnx_cell("OptimizedLSTMCell")) for _ in range(2)), time_major=True, return_carry=True
     ),
 }
 

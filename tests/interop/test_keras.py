@@ -31,7 +31,6 @@ CASES = {
     "rnn": lambda: layers.SimpleRNN(H, activation="softplus", **EVERYTHING),
     "lstm backwards": lambda: layers.LSTM(H, go_backwards=True, **EVERYTHING),
     "lstm activations": lambda: layers.LSTM(H, **SQUASH, **EVERYTHING),
-    "gru": lambda: layers.GRU(H, **EVERYTHING),
     "gru before": lambda: layers.GRU(H, reset_after=False, **SQUASH, **EVERYTHING),
     "gru no bias": lambda: layers.GRU(H, use_bias=False, **EVERYTHING),
     "both lstm": lambda: both(layers.LSTM, "ave"),
