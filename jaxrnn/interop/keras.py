@@ -79,7 +79,8 @@ def to_keras(layer: Layer, params: Params, **options: Any) -> Any:
             `jaxrnn.lstm_variant` with other activations, `jaxrnn.gru` or `jaxrnn.conv_lstm`; or a stack of
             such layers, which becomes a Sequential.
         params: its parameters.
-        options: for the Keras layers, such as ``return_state=True``; ``return_sequences`` is True unless given.
+        options: for the Keras layers, such as ``return_state=True``; unless given, ``return_sequences`` is True, and
+            the initializers of the kernels, of no use to what has weights, are zeros.
 
     Raises:
         ValueError: a layer that Keras has no counterpart of; parameters of another layer.
@@ -97,7 +98,9 @@ def to_keras(layer: Layer, params: Params, **options: Any) -> Any:
     """
     entries = described("keras", layer, params)
     keras = require("keras")
-    made = [_to_layer(keras, entry, {"return_sequences": True, **options}) for entry in entries]
+    # Nothing is drawn that is replaced; the orthogonal matrices of the default have no bfloat16.
+    options = {"return_sequences": True, "kernel_initializer": "zeros", "recurrent_initializer": "zeros", **options}
+    made = [_to_layer(keras, entry, options) for entry in entries]
     return made[0] if len(made) == 1 else keras.Sequential(made)
 
 
@@ -152,7 +155,8 @@ def _to_layer(keras: Any, entry: Described | TwoWays, options: dict[str, Any]) -
         return _to_rnn(keras, entry, options)
     forward, backward = (_to_rnn(keras, way, options) for way in entry.directions)
     modes = {ours: theirs for theirs, ours in MERGES.items()}
-    both = keras.layers.Bidirectional(forward, merge_mode=modes[entry.merge], backward_layer=backward)
+    options = {"merge_mode": modes[entry.merge], "backward_layer": backward, "dtype": entry.directions[0].dtype}
+    both = keras.layers.Bidirectional(forward, **options)
     both.build(_input_shape(entry.directions[0]))
     both.set_weights([_read(keras, variable) for way in (forward, backward) for variable in way.weights])
     return both

@@ -16,16 +16,9 @@ from tests.interop.test_flax import without_candidate_bias
 
 for package in ("keras", "flax", "haiku", "equinox"):
     pytest.importorskip(package)
-
-
-def to_keras(layer, params):
-    """Convert without drawing weights that are replaced."""
-    return interop.to_keras(layer, params, kernel_initializer="zeros", recurrent_initializer="zeros")
-
-
 CONVERTERS = {
-    "keras": (to_keras, interop.from_keras),
-    "keras before": (to_keras, interop.from_keras),
+    "keras": (interop.to_keras, interop.from_keras),
+    "keras before": (interop.to_keras, interop.from_keras),
     "linen": (interop.to_flax, lambda made: interop.from_flax(*made, spatial=(2,))),
     "nnx": (interop.to_nnx, interop.from_flax),
     "haiku": (interop.to_haiku, None),

@@ -122,3 +122,13 @@ def test_round_trip(case, rng):
     again, back = from_keras(theirs)
     assert_exact(back, params)
     assert again.spec == layer.spec
+
+
+def test_low_precision_stays(rng):
+    cell = jaxrnn.gru(D, H, dtype=jnp.bfloat16)
+    layer = jaxrnn.bidirectional(jaxrnn.recurrent(cell), BACK(cell))
+    params = drawn(rng, layer)
+    with lenient():
+        theirs = to_keras(layer, params)
+        assert theirs(jnp.zeros((B, T, D), jnp.bfloat16)).dtype == jnp.bfloat16
+    assert_exact(from_keras(theirs)[1], params)
