@@ -226,6 +226,12 @@ OPTIONS = (
         (3, 2, 1, D),
     ),
     Entry(
+        "conv-lstm-activations",
+        over(jaxrnn.conv_lstm, 3),
+        {"kernel_size": 2, "activations": ("tanh", jax.nn.softplus, SINE)},
+        (3, D),
+    ),
+    Entry(
         "conv-gru-before",
         lambda channels, hidden, **options: jaxrnn.conv_gru((4, 2 * channels), 2 * hidden, 2, **options),
         {"reset_after": False, "groups": 2, "padding": "valid", "dilation": 2},

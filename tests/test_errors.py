@@ -138,6 +138,8 @@ CELL_FUNCTIONS = {
             *CONV_CELL,
             *choices("forget_bias", "a number", "1", None),
             *choices("forget_bias", "finite", float("nan"), error=ValueError),
+            *choices("activations", "three", "tanh", None, ("sigmoid", "tanh"), jnp.tanh),
+            Bad("activations", ("sigmoid", "tan", "tanh"), ValueError, "'tanh', 'relu'", "'tan'", "activations[1]"),
         ],
     ),
     "conv_gru": Function(

@@ -15,7 +15,19 @@ import pytest
 import jaxrnn
 
 ROOT = Path(jaxrnn.__file__).parent
-OPTIONAL = {"torch", "matplotlib", "rich", "tyro", "safetensors", "sklearn", "onnx"}
+OPTIONAL = {
+    "torch",
+    "matplotlib",
+    "rich",
+    "tyro",
+    "safetensors",
+    "sklearn",
+    "onnx",
+    "keras",
+    "flax",
+    "haiku",
+    "equinox",
+}
 # Where compiling is the job: training steps, the decoding loop, the check in float64, programs for export and backends.
 MAY_JIT = {"training", "decoding.py", "checking.py", "interop/programs.py", "interop/onnx/backend.py"}
 

@@ -1,10 +1,13 @@
 """The convolutional LSTM of Shi et al. (2015): `lstm` with convolutions in place of its products.
 
-[i_t, f_t, g_t, o_t] = [σ, σ, tanh, σ](x_t * W + b + h_{t-1} * U)
+φ, χ and ψ may be any elementwise functions, the logistic function and tanh twice unless given.
+
+[i_t, f_t, g_t, o_t] = [φ, φ, χ, φ](x_t * W + b + h_{t-1} * U)
 c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
-h_t = o_t ⊙ tanh(c_t)
+h_t = o_t ⊙ ψ(c_t)
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +15,13 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
+from jaxrnn.cells.activations import elementwise
 from jaxrnn.cells.convolution import convolutions
 from jaxrnn.cells.gates import gates
 from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.cells.products import zero_carry
 from jaxrnn.cells.split import split_cell
-from jaxrnn.types import Array, Cell
+from jaxrnn.types import Array, Cell, spec
 
 
 class ConvLSTMParams(NamedTuple):
@@ -43,6 +47,7 @@ def conv_lstm(
     dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
     recurrent_kernel_size: int | tuple[int, ...] | None = None,
+    activations: tuple[Any, Any, Any] = ("sigmoid", "tanh", "tanh"),
     forget_bias: float = 1.0,
     input_init: init_with.Initializer = init_with.fan_in(),
     recurrent_init: init_with.Initializer = init_with.orthogonal(),
@@ -50,9 +55,9 @@ def conv_lstm(
     dtype: Any = jnp.float32,
     carry_dtype: Any = None,
 ) -> Cell:
-    """Return the convolutional LSTM cell: c_t = f ⊙ c_{t-1} + i ⊙ g and h_t = o ⊙ tanh(c_t), with y_t = h_t.
+    """Return the convolutional LSTM cell: c_t = f ⊙ c_{t-1} + i ⊙ g and h_t = o ⊙ ψ(c_t), with y_t = h_t.
 
-    The gates are [i, f, g, o] = [σ, σ, tanh, σ](x_t * W + b + h_{t-1} * U), with * a convolution over
+    The gates are [i, f, g, o] = [φ, φ, χ, φ](x_t * W + b + h_{t-1} * U), with * a convolution over
     1, 2 or 3 spatial axes. Without the paper's peepholes, as in Keras.
 
     Args:
@@ -66,13 +71,14 @@ def conv_lstm(
         groups: of both convolutions: hidden channels see the input and hidden channels of their own
             group alone, gate by gate.
         recurrent_kernel_size: of U.
+        activations: (φ, χ, ψ), of the gates, the candidate and the output, each as the ``activation`` of `vanilla`.
         forget_bias: added to the forget gate's part of the bias when it is drawn.
         input_init, recurrent_init, bias_init: `jaxrnn.initializers` for W, U and b, gate by gate.
         dtype: of the parameters, and so of inputs and outputs.
         carry_dtype: of h and c; that of the parameters unless given.
 
     Raises:
-        ValueError: a size below 1, sizes that do not fit together, an unknown padding.
+        ValueError: a size below 1, sizes that do not fit together, an unknown padding or activation.
         TypeError: an argument of the wrong type.
 
     Source: Shi et al., "Convolutional LSTM Network: A Machine Learning Approach for Precipitation
@@ -88,6 +94,7 @@ def conv_lstm(
     """
     geometry = padding, strides, dilation, groups, recurrent_kernel_size
     convolve = convolutions("conv_lstm", 4, input_shape, hidden_channels, kernel_size, *geometry)
+    squash, psi = _resolve(activations, hidden_channels)
     checks.number("forget_bias", forget_bias)
     checks.functions(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
     checks.floating(dtype=dtype, carry_dtype=dtype if carry_dtype is None else carry_dtype)
@@ -116,15 +123,43 @@ def conv_lstm(
         checks.parameters(params, ConvLSTMParams, shapes, convolve.call)
         return convolve.zs(params, xs)
 
-    squash = gates("ssts", hidden_channels)
-
     def recur(params: ConvLSTMParams, carry: LSTMCarry) -> Array:
         return convolve.recurrent(carry.h, params.recurrent)
 
     def update(carry: LSTMCarry, z: Array, a: Array) -> tuple[LSTMCarry, Array]:
         i, f, g, o = jnp.split(squash(z.astype(a.dtype) + a), 4, axis=-1)
         c = f * carry.c + i * g
-        h = o * jnp.tanh(c)
+        h = o * psi(c)
         return LSTMCarry(h, c), h.astype(z.dtype)
 
-    return split_cell(init, initial_carry, recur, update, inputs=inputs, feature_axes=convolve.feature_axes)
+    made_by = spec(
+        "conv_lstm",
+        input_shape=tuple(input_shape),
+        hidden_channels=hidden_channels,
+        kernel_size=convolve.input.kernel_size,
+        padding=padding,
+        strides=convolve.input.strides,
+        dilation=convolve.input.dilation,
+        groups=groups,
+        recurrent_kernel_size=convolve.recurrent.kernel_size,
+        activations=tuple(activations),
+        dtype=dtype,
+        carry_dtype=carry_dtype,
+    )
+    made = split_cell(init, initial_carry, recur, update, inputs=inputs, feature_axes=convolve.feature_axes)
+    return made._replace(spec=made_by)
+
+
+def _resolve(activations: Any, hidden_channels: int) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Return φ and χ of all gates, side by side, and ψ of the output."""
+    if not isinstance(activations, (tuple, list)) or len(activations) != 3:
+        raise TypeError(f"activations: expected three, of the gates, the candidate and the output, got {activations!r}")
+    phi, chi, psi = (elementwise(one, f"activations[{n}]") for n, one in enumerate(activations))
+    if tuple(activations[:2]) == ("sigmoid", "tanh"):
+        return gates("ssts", hidden_channels), psi
+
+    def squash(a: Array) -> Array:
+        i, f, g, o = jnp.split(a, 4, axis=-1)
+        return jnp.concatenate([phi(i), phi(f), chi(g), phi(o)], axis=-1)
+
+    return squash, psi

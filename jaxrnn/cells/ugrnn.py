@@ -17,7 +17,7 @@ from jaxrnn.cells.activations import elementwise
 from jaxrnn.cells.products import recurrent_product
 from jaxrnn.cells.split import split_cell
 from jaxrnn.cells.weights import weights
-from jaxrnn.types import Array, Cell
+from jaxrnn.types import Array, Cell, spec
 
 
 class UGRNNParams(NamedTuple):
@@ -86,4 +86,6 @@ def ugrnn(
         h = g * h + (1 - g) * c
         return h, h.astype(z.dtype)
 
-    return split_cell(init, zeros, recur, update, inputs=inputs)
+    sizes = {"input_size": input_size, "hidden_size": hidden_size}
+    made_by = spec("ugrnn", **sizes, activation=activation, dtype=dtype, carry_dtype=carry_dtype)
+    return split_cell(init, zeros, recur, update, inputs=inputs)._replace(spec=made_by)

@@ -19,13 +19,15 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 
 from jaxrnn import checks
+from jaxrnn.cells.conv_lstm import ConvLSTMParams
 from jaxrnn.cells.gru import GRUParams
 from jaxrnn.cells.lstm import LSTMParams
 from jaxrnn.cells.lstm_records import LSTMVariantParams
+from jaxrnn.cells.ugrnn import UGRNNParams
 from jaxrnn.cells.vanilla import VanillaParams
 from jaxrnn.types import Array
 
-OURS = {"vanilla": "h", "lstm": "ifgo", "gru": "run"}
+OURS = {"vanilla": "h", "lstm": "ifgo", "gru": "run", "conv_lstm": "ifgo", "ugrnn": "nu"}
 PEEPHOLES = "ifo"
 
 
@@ -65,6 +67,25 @@ CONVENTIONS: dict[tuple[str, str], Convention] = {
     ("onnx", "lstm"): Convention("iofg", "out_in", "two", peepholes="iof"),
     ("onnx", "gru"): Convention("urn", "out_in", "two"),
     ("onnx before", "gru"): Convention("urn", "out_in", "two", reset_after=False),
+    ("keras", "vanilla"): Convention("h", "in_out", "one"),
+    ("keras", "lstm"): Convention("ifgo", "in_out", "one"),
+    ("keras", "conv_lstm"): Convention("ifgo", "in_out", "one"),
+    ("keras", "gru"): Convention("urn", "in_out", "two"),
+    ("keras before", "gru"): Convention("urn", "in_out", "one", reset_after=False),
+    ("linen", "vanilla"): Convention("h", "in_out", "one"),
+    ("linen", "lstm"): Convention("ifgo", "in_out", "one", carry="ch"),
+    ("linen", "conv_lstm"): Convention("igfo", "in_out", "two", forget_offset=1.0, carry="ch"),
+    ("linen", "gru"): Convention("run", "in_out", "candidate"),
+    ("linen", "ugrnn"): Convention("un", "in_out", "one"),
+    ("nnx", "vanilla"): Convention("h", "in_out", "one"),
+    ("nnx", "lstm"): Convention("ifgo", "in_out", "one", carry="ch"),
+    ("nnx", "gru"): Convention("run", "in_out", "one"),
+    ("haiku", "vanilla"): Convention("h", "in_out", "two"),
+    ("haiku", "lstm"): Convention("igfo", "in_out", "one", forget_offset=1.0),
+    ("haiku", "conv_lstm"): Convention("igfo", "in_out", "two", forget_offset=1.0),
+    ("haiku", "gru"): Convention("urn", "in_out", "one", reset_after=False, update_inverted=True),
+    ("equinox", "lstm"): Convention("ifgo", "out_in", "one"),
+    ("equinox", "gru"): Convention("run", "out_in", "candidate"),
 }
 
 
@@ -87,7 +108,7 @@ class Weights(NamedTuple):
     peephole: Any = None
 
 
-CellParams = VanillaParams | LSTMParams | LSTMVariantParams | GRUParams
+CellParams = VanillaParams | LSTMParams | LSTMVariantParams | GRUParams | ConvLSTMParams | UGRNNParams
 
 
 def to_ours(convention: Convention, kind: str, theirs: Weights) -> CellParams:
@@ -114,9 +135,13 @@ def to_ours(convention: Convention, kind: str, theirs: Weights) -> CellParams:
         bias = bias + recurrent_bias
     if kind == "vanilla":
         return VanillaParams(kernel_in, kernel_out, bias)
+    if kind == "ugrnn":
+        return UGRNNParams(kernel_in, kernel_out, bias)
     if kind == "gru":
         return GRUParams(kernel_in, kernel_out, bias, own if convention.reset_after else None)
     bias = _with_offset(bias, convention.forget_offset)
+    if kind == "conv_lstm":
+        return ConvLSTMParams(kernel_in, kernel_out, bias)
     if theirs.projection is None and theirs.peephole is None:
         return LSTMParams(kernel_in, kernel_out, bias)
     return LSTMVariantParams(
@@ -148,7 +173,7 @@ def to_theirs(convention: Convention, kind: str, params: CellParams) -> Weights:
         if (own is not None) != convention.reset_after:
             acts = "after" if convention.reset_after else "before"
             raise ValueError(f"params: expected a GRU whose reset gate acts {acts} the product, got the other")
-    if kind == "lstm":
+    if "f" in OURS[kind]:
         bias = _with_offset(bias, -convention.forget_offset)
     recurrent_bias = None
     if convention.biases == "two":
