@@ -42,7 +42,7 @@ LAYERS = [
     Bad("layer", None, TypeError, "a Layer", "NoneType"),
     Bad("layer", LAYER._replace(spec=None), ValueError, "recurrent, bidirectional, serial or stacked", "another"),
     Bad("layer", jaxrnn.recurrent(RESIDUAL), ValueError, "a cell that other frameworks have", "of your own"),
-    Bad("layer", jaxrnn.serial(LAYER, jaxrnn.dense(H, 2)), ValueError, "recurrent layers", "of your own"),
+    Bad("layer", jaxrnn.serial(LAYER, jaxrnn.dense(H, 2)), ValueError, "recurrent layers", "dense"),
     Bad("layer", PEEPHOLE, ValueError, "other activations alone", "peephole"),
 ]
 UNKNOWN = [

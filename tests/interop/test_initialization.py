@@ -134,5 +134,5 @@ def test_a_cell_or_a_framework_without_a_counterpart(key):
     with pytest.raises(ValueError, match=r"^framework: expected one that has a vanilla network"):
         drawn_as(jaxrnn.vanilla(2, 3), "equinox")
     with pytest.raises(ValueError, match=r"^cell: expected one of jaxrnn.vanilla, lstm or gru, got one of your own"):
-        drawn_as(jaxrnn.ugrnn(2, 3), "torch")
+        drawn_as(jaxrnn.janet(2, 3), "torch")
     assert drawn_as(jaxrnn.gru(2, 3, reset_after=False), "torch").init(key).candidate_bias is None

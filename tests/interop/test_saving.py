@@ -85,7 +85,7 @@ def test_weights_that_were_cast_and_what_came_from_elsewhere(path, key):
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        (jaxrnn.recurrent(jaxrnn.ugrnn(3, 4)), "layer: cell: expected one made by .* got one of your own"),
+        (jaxrnn.recurrent(jaxrnn.janet(3, 4)), "layer: cell: expected one made by .* got one of your own"),
         (jaxrnn.stacked(lambda *sizes: jaxrnn.zoneout(jaxrnn.gru(*sizes), 0.1), 3, 4), "layer: expected one made by"),
         (jaxrnn.serial(jaxrnn.dense(3, 4), jaxrnn.dense(4, 3)._replace(spec=None)), "layer: layers: .* of your own"),
         (jaxrnn.dense(3, 4, activation=jnp.tanh), "layer: activation: expected a name, .* got a function"),

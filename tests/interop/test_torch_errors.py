@@ -121,7 +121,7 @@ GRU, BACK = jaxrnn.gru(3, 4), jaxrnn.recurrent(jaxrnn.gru(3, 4), reverse=True)
         (jaxrnn.bidirectional(jaxrnn.recurrent(GRU), BACK, merge="sum"), "merge='sum'"),
         (BACK, "runs forward, or in both directions"),
         (jaxrnn.bidirectional(jaxrnn.recurrent(jaxrnn.gru(3, 5)), BACK), "the same sizes and options"),
-        (jaxrnn.recurrent(jaxrnn.ugrnn(3, 4)), "cells made by vanilla, lstm, lstm_variant, gru, got one of your own"),
+        (jaxrnn.recurrent(jaxrnn.janet(3, 4)), "cells made by vanilla, lstm, lstm_variant, gru, got one of your own"),
         (jaxrnn.stacked(lambda *sizes: jaxrnn.zoneout(jaxrnn.gru(*sizes), 0.1), 3, 4), "got one of your own"),
         (jaxrnn.dense(3, 4), "one of jaxrnn.stacked, recurrent or bidirectional"),
     ],
