@@ -1,8 +1,6 @@
 """A layer from a model of ONNX: its nodes are read in order, as what they are to a sequence that runs through them.
 
-A value of the graph is one of these: a constant; the sequence that runs through the network, whose axes are
-followed through every Transpose, Squeeze and Reshape; numbers taken from a shape; zeros made of such numbers,
-for initial states; what is given at every call, lengths and initial states; and final states.
+The axes of the sequence are followed through every Transpose, Squeeze and Reshape.
 """
 
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ import numpy as np
 from jaxrnn.interop.arrays import require
 from jaxrnn.interop.onnx.activations import DENSE
 from jaxrnn.interop.onnx.nodes import INPUTS, Direction, read_attributes, read_directions
+from jaxrnn.interop.onnx.values import Final, Given, Numbers, Sequence, Zeros, beside, unread
 from jaxrnn.layers.bidirectional import Directions, bidirectional
 from jaxrnn.layers.dense import DenseParams, dense
 from jaxrnn.layers.embedding import EmbeddingParams, embedding
@@ -21,37 +20,7 @@ from jaxrnn.layers.serial import serial
 from jaxrnn.types import Layer, Params
 
 MERGES = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceProd": "product"}
-UNCHANGED = ("Identity", "Dropout", "Cast")
-
-
-class Sequence(NamedTuple):
-    """The sequence: its axes are the model's own first and second, 0 and 1, "directions" and "features".
-
-    Where both of the first are flattened to one, that is "rows".
-
-    version: how often the network had grown when it was made: only the newest one runs through all of it.
-    """
-
-    axes: tuple[Any, ...]
-    version: int = 0
-
-
-class Numbers(NamedTuple):
-    """Numbers taken from a shape; how many."""
-
-    count: int
-
-
-class Zeros(NamedTuple):
-    """Zeros of a shape that the model finds when it runs."""
-
-
-class Given(NamedTuple):
-    """An input of the model besides the sequence, or a part of it: lengths or an initial state."""
-
-
-class Final(NamedTuple):
-    """A final state, or what is made of some."""
+UNCHANGED = ("Identity", "Dropout")
 
 
 class Affine(NamedTuple):
@@ -109,25 +78,25 @@ class Reader:
         elif any(isinstance(value, Sequence) for value in inputs):
             outputs = (self._sequence(node, attributes, inputs),)
         else:
-            outputs = (_beside(node, attributes, inputs),) * len(node.output)
+            outputs = (beside(node, attributes, inputs),) * len(node.output)
         self.values |= dict(zip(node.output, outputs, strict=False))
 
     def _recurrence(self, node: Any, given: dict[str, Any], inputs: list[Any]) -> tuple[Any, ...]:
         arrays = dict(zip(INPUTS[node.op_type], inputs, strict=False))
         for name in ("W", "R", "B", "P"):
             if arrays.get(name) is not None and not isinstance(arrays[name], np.ndarray):
-                raise _error(node, f"constant weights {name}")
+                raise unread(node, f"constant weights {name}")
         if not isinstance(arrays.get("sequence_lens"), Given | None):
-            raise _error(node, "lengths that are an input of the model, or none")
+            raise unread(node, "lengths that are an input of the model, or none")
         for name in ("initial_h", "initial_c"):
             start = arrays.get(name)
             if not isinstance(start, Given | Zeros | None) and not (isinstance(start, np.ndarray) and not start.any()):
-                raise _error(node, f"an {name} of zeros, or an input of the model")
+                raise unread(node, f"an {name} of zeros, or an input of the model")
         attributes = read_attributes(node.op_type, given)
         axes = arrays["X"].axes
         time = axes[attributes.layout]
         if self.time not in (None, time) or axes[2:] != ("features",):
-            raise _error(node, "features last, and the same time axis in all recurrent nodes")
+            raise unread(node, "features last, and the same time axis in all recurrent nodes")
         self.time = time
         weights = {name: jnp.asarray(arrays[name]) for name in "WRBP" if arrays.get(name) is not None}
         stage = Recurrence(read_directions(node.op_type, attributes, weights))
@@ -140,36 +109,54 @@ class Reader:
         operator, constants = node.op_type, [value for value in inputs if isinstance(value, np.ndarray)]
         sequence = next(value for value in inputs if isinstance(value, Sequence))
         axes, last = sequence.axes, self.stages[-1] if self.stages else None
-        ends_in_features = axes[-1] == "features" and "directions" not in axes
-        if operator in UNCHANGED:
+        if operator in UNCHANGED or (operator == "Cast" and axes == (0, 1)):
             return sequence
         if operator == "Shape":
             return Numbers(len(axes))
-        if operator == "Gather" and axes == (0, 1) and constants and constants[0].ndim == 2:
+        if operator == "Gather" and axes == (0, 1) and inputs[1] is sequence and not attributes.get("axis"):
             return self._grown(Table(constants[0]), (*axes, "features"))
         if operator == "Transpose":
             order = attributes.get("perm", range(len(axes))[::-1])
             return sequence._replace(axes=tuple(axes[axis] for axis in order))
         if operator in ("Squeeze", *MERGES) and isinstance(last, Recurrence) and "directions" in axes:
             dropped = attributes.get("axes", constants[0] if constants else ())
-            if [axes[axis] for axis in np.ravel(dropped)] == ["directions"]:
+            kept = operator in MERGES and attributes.get("keepdims", 1)
+            if [axes[axis] for axis in np.ravel(dropped)] == ["directions"] and not kept:
                 return self._merged(axes, MERGES.get(operator))
         if operator == "Reshape":
             return self._reshaped(node, axes, inputs[1])
-        if operator == "Where" and isinstance(inputs[0], Given) and constants and not constants[0].any():
+        if operator == "Where" and isinstance(inputs[0], Given) and inputs[1] is sequence and _zeros(constants):
             return sequence  # zeros in padding, as a `Layer` has them
-        if not ends_in_features or not constants:
-            constants = [np.zeros(0)]
-        unscaled = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0
-        if operator in ("MatMul", "Gemm") and inputs[0] is sequence and constants[0].ndim == 2 and unscaled:
-            kernel = constants[0].T if attributes.get("transB") else constants[0]
-            return self._grown(Affine(kernel, constants[1].ravel() if constants[1:] else None), axes)
-        if isinstance(last, Affine) and last.activation is None:
-            if operator == "Add" and last.bias is None and constants[0].size == last.kernel.shape[1]:
-                return self._grown(self.stages.pop()._replace(bias=constants[0].ravel()), axes)
+        if axes[-1] == "features" and "directions" not in axes and len(constants) == len(inputs) - 1:
+            stage = self._affine(operator, attributes, inputs[0] is sequence, constants)
+            if stage is not None:
+                return self._grown(stage, axes)
+        raise unread(node, "recurrent and dense layers, an embedding, and what lies between them")
+
+    def _affine(self, operator: str, attributes: dict[str, Any], first: bool, constants: list[Any]) -> Affine | None:
+        """Return the dense layer that a node begins or goes on with, of the sequence and ``constants``; or None.
+
+        first: whether the sequence is the node's first input.
+        """
+        last = self.stages[-1] if self.stages else None
+        if operator in ("MatMul", "Gemm"):
+            kernel, *bias = constants
+            kernel = kernel.T if attributes.get("transB") else kernel
+            unscaled = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0
+            if (
+                first
+                and kernel.ndim == 2
+                and unscaled
+                and all(b.shape[-1:] == kernel.shape[1:] == (b.size,) for b in bias)
+            ):
+                return Affine(kernel, *(b.ravel() for b in bias))
+        elif isinstance(last, Affine) and last.activation is None:
+            added = constants[0] if constants else np.zeros(0)
+            if operator == "Add" and last.bias is None and added.shape[-1:] == last.kernel.shape[1:] == (added.size,):
+                return self.stages.pop()._replace(bias=added.ravel())
             if operator in DENSE:
-                return self._grown(self.stages.pop()._replace(activation=DENSE[operator]), axes)
-        raise _error(node, "recurrent and dense layers, an embedding, and what lies between them")
+                return self.stages.pop()._replace(activation=DENSE[operator])
+        return None
 
     def _reshaped(self, node: Any, axes: tuple[Any, ...], shape: Any) -> Sequence:
         """Return the sequence after a Reshape: features of both directions side by side, or rows and back."""
@@ -182,7 +169,7 @@ class Reader:
             return Sequence(("rows", "features"), self.version)
         if count == 3 and axes == ("rows", "features"):
             return Sequence((0, 1, "features"), self.version)
-        raise _error(node, "that it puts features of both directions side by side")
+        raise unread(node, "that it puts features of both directions side by side")
 
     def _merged(self, axes: tuple[Any, ...], merge: str | None) -> Sequence:
         """Return the sequence without its axis of directions, which were merged."""
@@ -200,7 +187,7 @@ class Reader:
     def _older(self, node: Any) -> Numbers:
         """Return what a node makes of a sequence from before the last stage: only its shape may be asked for."""
         if node.op_type != "Shape":
-            raise _error(node, "stages one after another")
+            raise unread(node, "stages one after another")
         return Numbers(3)
 
 
@@ -274,25 +261,5 @@ def _folded(node: Any) -> Any:
     return lambda constants: ReferenceEvaluator(node).run(None, dict(zip(node.input, constants, strict=True)))
 
 
-def _beside(node: Any, attributes: dict[str, Any], inputs: list[Any]) -> Any:
-    """Return what a node makes of values that are not the sequence."""
-    for kind in (Final, Given):
-        if any(isinstance(value, kind) for value in inputs):
-            return Numbers(1) if node.op_type == "Shape" else kind()
-    if node.op_type in ("ConstantOfShape", "Expand"):
-        from onnx import numpy_helper
-
-        value = inputs[0] if node.op_type == "Expand" else attributes.get("value")
-        filled = value if value is None or isinstance(value, np.ndarray) else numpy_helper.to_array(value)
-        if isinstance(inputs[-1], Numbers) and (filled is None or not np.any(filled)):
-            return Zeros()
-    elif any(isinstance(value, Zeros) for value in inputs):
-        return Zeros()
-    elif all(isinstance(value, Numbers | np.ndarray) for value in inputs):
-        counts = [value.count if isinstance(value, Numbers) else value.size for value in inputs]
-        return Numbers(sum(counts) if node.op_type == "Concat" else counts[-1 if node.op_type == "Gather" else 0])
-    raise _error(node, "initial states of zeros")
-
-
-def _error(node: Any, expected: str) -> ValueError:
-    return ValueError(f"model: expected {expected}, got the operator {node.op_type} ({node.name or node.output[0]})")
+def _zeros(constants: list[Any]) -> bool:
+    return bool(constants) and not constants[0].any()
