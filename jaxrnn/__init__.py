@@ -1,6 +1,6 @@
 """Recurrent networks as pure functions: cells, an unroll, and backpropagation through time three ways."""
 
-from jaxrnn import attention, decoding, initializers, losses, training
+from jaxrnn import attention, decoding, initializers, losses, models, training
 from jaxrnn.bptt import Gradients, bptt
 from jaxrnn.cells import (
     AttendingParams,
@@ -61,10 +61,12 @@ from jaxrnn.layers import (
     TransformerCarry,
     TransformerParams,
     bidirectional,
+    checkpointed,
     dense,
     dense_connections,
     dropout,
     embedding,
+    flatten,
     highway,
     layer_norm,
     recurrent,
@@ -121,6 +123,7 @@ __all__ = [
     "bidirectional",
     "bptt",
     "check_gradients",
+    "checkpointed",
     "conv_gru",
     "conv_lstm",
     "conv_vanilla",
@@ -130,6 +133,7 @@ __all__ = [
     "dense_connections",
     "dropout",
     "embedding",
+    "flatten",
     "gru",
     "highway",
     "indrnn",
@@ -145,6 +149,7 @@ __all__ = [
     "lstm",
     "lstm_variant",
     "minimal_gated",
+    "models",
     "normalized_vanilla",
     "recurrent",
     "residual",

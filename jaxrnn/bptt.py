@@ -143,8 +143,9 @@ def check(
         checks.key("key", key)
     time, batch = time_and_batch(xs, cell.feature_axes)
     steps = resolve_steps(time, batch, lengths, mask, resets, reverse)
-    zs = jax.eval_shape(cell.inputs, params, xs, key)
-    expected = jax.eval_shape(lambda p: cell.initial_carry(p, batch), params)
+    # Closed over, not passed: an error names the arguments as they came.
+    zs = jax.eval_shape(lambda: cell.inputs(params, xs, key))
+    expected = jax.eval_shape(lambda: cell.initial_carry(params, batch))
     if carry is not None:
         checks.same_structure("carry", carry, expected, f"for a batch of shape {batch}")
     init = cell.initial_carry(params, batch) if carry is None or resets is not None else None

@@ -1,5 +1,6 @@
 """Is a gradient right? Autodiff, the hand-derived BPTT and central differences, side by side in float64."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -113,7 +114,7 @@ def check_gradients(
             params = _noisy(noise_key, _double(cell.init(params_key)))
         params, xs = _double(params), _double(xs)
         options = {"lengths": lengths, "mask": mask, "resets": resets, "reverse": reverse}
-        start, ys = unroll(cell, params, xs, gradient="autodiff", **options)
+        start, ys = jax.eval_shape(lambda: unroll(cell, params, xs, gradient="autodiff", **options))
         carry = _normal_like(carry_key, start) if carry is None else _double(carry)
         ways = _ways(cell, options)
         rows = []
@@ -196,7 +197,7 @@ def _compare(name: str, ways: Ways, arguments: Any, weights: Any) -> list[Row]:
         strict=True,
     )
     return [
-        Row(name, _leaf_name(path), float(jnp.linalg.norm(leaf.ravel())), adjoint, by_hand, differences)
+        Row(name, _leaf_name(path), _norm(leaf), adjoint, by_hand, differences)
         for (path, leaf), adjoint, by_hand, differences in columns
     ]
 
@@ -207,8 +208,12 @@ def _worst(errors: list[float]) -> float:
 
 
 def _error(value: Array, reference: Array) -> float:
-    scale = jnp.linalg.norm(reference.ravel())
-    return float(jnp.linalg.norm((value - reference).ravel()) / jnp.where(scale > 0, scale, 1.0))
+    scale = _norm(reference)
+    return _norm(np.asarray(value) - np.asarray(reference)) / (scale if scale > 0 else 1.0)
+
+
+def _norm(x: Any) -> float:
+    return float(np.linalg.norm(np.ravel(x)))
 
 
 def _time(ys: Any) -> int:
@@ -229,10 +234,10 @@ def _double(tree: Any) -> Any:
 
 def _normal_like(key: Array, tree: Any) -> Any:
     leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(key, max(1, len(leaves)))
-    return structure.unflatten(
-        [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    )
+    ends = np.cumsum([0, *(math.prod(leaf.shape) for leaf in leaves)])
+    drawn = np.asarray(jax.random.normal(key, (int(ends[-1]),), jnp.float64))
+    parts = zip(leaves, ends[:-1], ends[1:], strict=True)
+    return structure.unflatten([jnp.asarray(drawn[begin:end].reshape(leaf.shape)) for leaf, begin, end in parts])
 
 
 def _noisy(key: Array, tree: Any) -> Any:

@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import checks
+from jaxrnn.beam import Hypotheses, beam_search
 from jaxrnn.types import Array, Carry, Layer, Params
+
+__all__ = ["Hypotheses", "Stream", "beam_search", "generate", "greedy", "sample", "stream"]
 
 
 def greedy(logits: Any) -> Array:

@@ -114,17 +114,19 @@ def zero_unless(where: Array | None, tree: Any) -> Any:
     return tree if where is None else select(where, tree, jax.tree.map(jnp.zeros_like, tree))
 
 
-def clipped_lengths(lengths: Any, time: int, batch: tuple[int, ...]) -> Array:
-    """Return ``lengths [*B]`` as int32 from 0 to ``time``, or raise."""
-    given, lengths = lengths, checks.array("lengths", lengths)
+def clipped_lengths(
+    lengths: Any, time: int, batch: tuple[int, ...], name: str = "lengths", sequence: str = "xs"
+) -> Array:
+    """Return ``lengths [*B]`` as int32 from 0 to ``time``, or raise, with the names of the two arguments."""
+    given, lengths = lengths, checks.array(name, lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise TypeError(f"lengths: expected integers, got dtype {lengths.dtype}")
+        raise TypeError(f"{name}: expected integers, got dtype {lengths.dtype}")
     if lengths.shape != batch:
-        raise ValueError(f"lengths: expected shape {batch} = [*batch], got {lengths.shape}")
+        raise ValueError(f"{name}: expected shape {batch} = [*batch], got {lengths.shape}")
     if lengths.size and checks.concrete(given):
         low, high = np.asarray(given).min(), np.asarray(given).max()
         if low < 0 or high > time:
-            raise ValueError(f"lengths: expected values from 0 to the {time} steps of xs, got {low} to {high}")
+            raise ValueError(f"{name}: expected values from 0 to the {time} steps of {sequence}, got {low} to {high}")
     # A narrow dtype may be unable to count the steps.
     wide = lengths if jnp.iinfo(lengths.dtype).bits >= 32 else lengths.astype(jnp.int32)
     return jnp.clip(wide, 0, jnp.asarray(time, wide.dtype)).astype(jnp.int32)

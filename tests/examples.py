@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
-from tests.registry import BY_NAME, noisy_params, normal_like
+from tests.registry import Entry, noisy_params, normal_like
 
 TIME, BATCH = 5, 9
 LENGTHS = np.array([5, 5, 5, 5, 3, 2, 4, 4, 0])
@@ -21,7 +21,7 @@ LENGTHS = np.array([5, 5, 5, 5, 3, 2, 4, 4, 0])
 class Example(NamedTuple):
     """Arguments of an unroll in float64, and cotangents ``(dcarry, dys)`` of its results; flags in NumPy."""
 
-    name: str
+    entry: Entry
     cell: jaxrnn.Cell
     params: Any
     xs: Any
@@ -45,9 +45,8 @@ class Example(NamedTuple):
         return "manual" if self.cell.adjoint is not None else "auto"
 
 
-def draw(name: str, seed: int) -> Example:
-    """Draw the example of the cell with that name."""
-    entry = BY_NAME[name]
+def draw(entry: Entry, seed: int) -> Example:
+    """Draw the example of a cell."""
     with jax.enable_x64(True):
         cell = entry.cell(jnp.float64)
         params_key, xs_key, carry_key, cotangents_key = jax.random.split(jax.random.key(seed), 4)
@@ -61,14 +60,14 @@ def draw(name: str, seed: int) -> Example:
     resets = rng.random((TIME, BATCH)) < 0.5
     resets[2] = True
     return Example(
-        name, cell, params, xs, carry, cotangents, LENGTHS, mask | (sequence & 1 == 0), resets & (sequence & 2 != 0)
+        entry, cell, params, xs, carry, cotangents, LENGTHS, mask | (sequence & 1 == 0), resets & (sequence & 2 != 0)
     )
 
 
 @functools.cache
-def compiled(name: str, gradient: str, reverse: bool) -> Any:
+def compiled(entry: Entry, gradient: str, reverse: bool) -> Any:
     """Return ``(params, xs, carry, steps, cotangents) -> ((carry, ys), (dparams, dxs, dcarry))``, jitted."""
-    cell = BY_NAME[name].cell(jnp.float64)
+    cell = entry.cell(jnp.float64)
 
     def run(params, xs, carry, steps, cotangents):
         def unroll(*args):
@@ -83,7 +82,7 @@ def compiled(name: str, gradient: str, reverse: bool) -> Any:
 def run(example: Example, reverse: bool, gradient: str | None = None, **replaced: Any) -> Any:
     """Return the results and gradients of `compiled` on ``example``, some of its arguments replaced."""
     example = example._replace(**replaced)
-    function = compiled(example.name, gradient or example.fast, reverse)
+    function = compiled(example.entry, gradient or example.fast, reverse)
     return function(example.params, example.xs, example.carry, example.steps, example.cotangents)
 
 

@@ -28,6 +28,9 @@ class Entry(NamedTuple):
     def __str__(self) -> str:
         return self.name
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # options need not have one
+
     def cell(self, dtype: Any = jnp.float32, carry_dtype: Any = None) -> jaxrnn.Cell:
         return self.factory(D, H, dtype=dtype, carry_dtype=carry_dtype, **self.options)
 

@@ -214,6 +214,26 @@ TRAINING = {
         {"layer": LAYER, "loss": losses.mean_squared_error, "k1": 3},
         [*A_LAYER[:2], *choices("loss", "a function", None, "mse"), *WINDOWS],
     ),
+    "stream_windows": Function(
+        training.stream_windows,
+        {"documents": [np.arange(5)], "streams": 2, "k1": 3},
+        [
+            Bad("documents", None, TypeError, "an iterable of documents", "NoneType"),
+            *wrong.sizes("streams"),
+            *WINDOWS,
+        ],
+        traces=False,
+    ),
+    "stream_batches": Function(
+        training.stream_batches,
+        {"documents": lambda index: [np.arange(5)], "streams": 2, "k1": 3},
+        [*choices("documents", "a function", None, [np.arange(5)]), *wrong.sizes("streams"), *WINDOWS],
+    ),
+    "a batch of stream_batches": Function(
+        training.stream_batches(lambda index: [np.arange(5)], 2, 3),
+        {"n": 0},
+        [*choices("n", "at least 0", -1, error=ValueError), *choices("n", "an int", 1.0, None, "0")],
+    ),
     "fit": Function(
         lambda **arguments: training.fit(**arguments, progress=False),
         {"state": STATE, "step": STEP, "batches": lambda n: 1.0, "steps": 2},

@@ -9,7 +9,7 @@ import pytest
 import jaxrnn
 from tests import reference
 from tests.examples import BATCH, LENGTHS, TIME, at, draw, one_by_one, run
-from tests.registry import CELLS, assert_trees_close
+from tests.registry import BY_NAME, CELLS, assert_trees_close
 
 pytestmark = pytest.mark.usefixtures("float64")
 # One loop runs all cells either way, so a cell more is run one way, every other cell the other; those that an adjoint
@@ -26,7 +26,7 @@ CASES = [
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{'reverse' if case[1] else 'forward'}")
 def case(request):
     entry, reverse = request.param
-    return draw(entry.name, request.config.getoption("seed")), reverse
+    return draw(entry, request.config.getoption("seed")), reverse
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def reverse(case):
 
 
 def test_every_form_equals_the_plain_loop(example, reverse):
-    expected = one_by_one(
-        reference.unroll, example.cell, example.params, example.xs, example.carry, **example.steps, reverse=reverse
+    expected = reference.unroll(
+        example.cell, example.params, example.xs, example.carry, **example.steps, reverse=reverse
     )
     for gradient in (example.fast, "autodiff"):
         results, _ = run(example, reverse, gradient)
@@ -58,17 +58,19 @@ def test_batch_equals_loop_over_examples(example, reverse):
     """Each sequence alone, without a batch axis, has the values and gradients that it has in the batch."""
     results, (_, dxs, dcarry) = run(example, reverse)
 
-    def alone(b):
+    @jax.jit
+    def alone(xs, carry, cotangents, steps):
         def unroll(xs, carry):
-            steps = {"lengths": example.lengths[b], "mask": example.mask[:, b], "resets": example.resets[:, b]}
             return jaxrnn.unroll(example.cell, example.params, xs, carry, **steps, reverse=reverse)
 
-        final, ys = example.cotangents
-        values, transpose = jax.vjp(unroll, example.xs[:, b], at(example.carry, b))
-        return values, transpose((at(final, b), at(ys, (slice(None), b))))
+        values, transpose = jax.vjp(unroll, xs, carry)
+        return values, transpose(cotangents)
 
+    dfinal, dys = example.cotangents
     for b in (0, 3, 7, 8):
-        (final, ys), (dx, dc) = one_by_one(alone, b)
+        steps = {"lengths": example.lengths[b], "mask": example.mask[:, b], "resets": example.resets[:, b]}
+        cotangents = at(dfinal, b), at(dys, (slice(None), b))
+        (final, ys), (dx, dc) = alone(example.xs[:, b], at(example.carry, b), cotangents, steps)
         assert_trees_close((final, ys), (at(results[0], b), at(results[1], (slice(None), b))))
         assert_trees_close((dx, dc), (dxs[:, b], at(dcarry, b)))
 
@@ -90,7 +92,7 @@ def test_two_batch_axes_equal_one(example, reverse):
 
     dfinal, dys = example.cotangents
     arguments = example.params, split(example.xs, 1), split(example.carry, 0), (split(dfinal, 0), split(dys, 1))
-    actual = one_by_one(both, *arguments)
+    actual = jax.jit(both)(*arguments)
     dparams, dxs, dcarry = gradients
     assert_trees_close(actual, ((split(final, 0), split(ys, 1)), (dparams, split(dxs, 1), split(dcarry, 0))))
 
@@ -154,7 +156,7 @@ def test_lengths_out_of_range_are_clipped_under_jit(example, reverse):
 
 @pytest.mark.parametrize("name", BOTH_WAYS)
 def test_reverse_flips_each_sequence_within_its_length(name, pytestconfig):
-    example = draw(name, pytestconfig.getoption("seed"))
+    example = draw(BY_NAME[name], pytestconfig.getoption("seed"))
     mask, resets = np.ones((TIME, BATCH), bool), np.zeros((TIME, BATCH), bool)
     times, sequences = np.arange(TIME)[:, None], np.arange(BATCH)
     flip = np.where(times < LENGTHS, LENGTHS - 1 - times, times), sequences

@@ -16,7 +16,8 @@ from tests.examples import at, one_by_one
 from tests.registry import BY_NAME, CELLS, assert_trees_close, noisy_params, normal_like
 
 EVERY_CELL = pytest.mark.parametrize("entry", CELLS, ids=str)
-ONE_OF_EACH_KIND = pytest.mark.parametrize("name", ["vanilla-tanh", "learned-lstm", "gru-before", "user-lstm"])
+KINDS = ("vanilla-tanh", "learned-lstm", "gru-before", "conv-gru-1d", "user-lstm", "user-step")
+ONE_OF_EACH_KIND = pytest.mark.parametrize("entry", [BY_NAME[name] for name in KINDS], ids=str)
 LENGTHS = np.array([2, 3])
 MASK = np.array([[True, True], [True, False], [True, True]])
 RESETS = np.array([[False, True], [True, True], [True, False]])
@@ -48,7 +49,8 @@ def test_jit_equals_no_jit_and_compiles_once(entry, key):
     chex.clear_trace_counter()
     jitted = jax.jit(chex.assert_max_traces(lambda params, xs: gradients(cell, params, xs), n=1))
     first = jitted(params, xs)
-    assert_trees_close(jitted(other_params, other_xs), gradients(cell, other_params, other_xs), tolerance=1e-5)
+    without = one_by_one(gradients, cell, other_params, other_xs)
+    assert_trees_close(jitted(other_params, other_xs), without, tolerance=1e-5)
     assert_trees_close(jitted(params, xs), first, tolerance=0)
 
 
@@ -85,6 +87,8 @@ def test_any_options_given_or_not(name, reverse, key, float64):
         return results, transpose(cotangents)
 
     for *given, with_carry in itertools.product([False, True], repeat=4):
+        if sum(given) == 2 and with_carry:  # every two of them meet without
+            continue
         options = {name: PADDED[name] for name, use in zip(PADDED, given, strict=True) if use}
         arguments = (params, xs, start) if with_carry else (params, xs)
         by_adjoint, by_autodiff = (one_by_one(differentiate, arguments, options, way) for way in ("manual", "autodiff"))
@@ -155,7 +159,7 @@ def test_low_precision_stays_close(name, carry_dtype, key):
     assert_trees_close(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), actual), expected, tolerance=0.05)
 
 
-@EVERY_CELL
+@ONE_OF_EACH_KIND
 def test_no_steps_at_all(entry, key):
     """T = 0: the carry comes back, and so does its cotangent."""
     cell = entry.cell()
@@ -173,7 +177,7 @@ def test_no_steps_at_all(entry, key):
     assert_trees_close(final, cell.initial_carry(params, (2,)), tolerance=0)
 
 
-@EVERY_CELL
+@ONE_OF_EACH_KIND
 def test_no_sequences_at_all(entry, key):
     """A batch of none: nothing comes out, and no gradient."""
     cell = entry.cell()
@@ -199,10 +203,10 @@ def test_forward_and_gradient_lower_for_every_platform(entry, key):
 
 
 @ONE_OF_EACH_KIND
-def test_steps_per_iteration_change_nothing(name, key, float64):
+def test_steps_per_iteration_change_nothing(entry, key, float64):
     """`unroll=3` over 4 steps, one left over, in both loops."""
-    cell = BY_NAME[name].cell(jnp.float64)
-    params, xs = noisy_params(cell, key), jax.random.normal(key, (4, 2, 2))
+    cell = entry.cell(jnp.float64)
+    params, xs = noisy_params(cell, key), jax.random.normal(key, (4, 2, *entry.features))
     one, three = (
         jax.jit(functools.partial(gradients, cell, lengths=np.array([3, 4]), reverse=True, unroll=factor))(params, xs)
         for factor in (1, 3)

@@ -1,10 +1,12 @@
 """Layers: whole sequences, in a form for training and one for streaming that agree."""
 
 from jaxrnn.layers.bidirectional import Directions, bidirectional
+from jaxrnn.layers.checkpointed import checkpointed
 from jaxrnn.layers.dense import DenseParams, dense
 from jaxrnn.layers.dense_connections import dense_connections
 from jaxrnn.layers.dropout import dropout
 from jaxrnn.layers.embedding import EmbeddingParams, embedding
+from jaxrnn.layers.flatten import flatten
 from jaxrnn.layers.highway import HighwayParams, highway
 from jaxrnn.layers.layer_norm import LayerNormParams, layer_norm
 from jaxrnn.layers.recurrent import recurrent
@@ -26,10 +28,12 @@ __all__ = [
     "TransformerCarry",
     "TransformerParams",
     "bidirectional",
+    "checkpointed",
     "dense",
     "dense_connections",
     "dropout",
     "embedding",
+    "flatten",
     "highway",
     "layer_norm",
     "recurrent",

@@ -28,6 +28,7 @@ def dense(
     bias: bool = True,
     kernel_init: init_with.Initializer = init_with.fan_in(),
     bias_init: init_with.Initializer = init_with.zeros,
+    feature_axes: int = 1,
     dtype: Any = jnp.float32,
 ) -> Layer:
     """Return the layer y_t = ψ(x_t W + b), the same at every step.
@@ -38,10 +39,12 @@ def dense(
         activation: ψ, any callable; None for the identity: losses take logits.
         bias: whether to add b.
         kernel_init, bias_init: `jaxrnn.initializers` for W and b.
+        feature_axes: how many trailing axes of xs are features; more than 1 after a convolutional cell,
+            whose channels are multiplied at every position: a 1 × 1 convolution.
         dtype: of the parameters, and so of inputs and outputs.
 
     Raises:
-        ValueError: a size below 1, a shape that does not fit.
+        ValueError: a size or ``feature_axes`` below 1, a shape that does not fit.
         TypeError: an argument of the wrong type.
 
     Example:
@@ -57,6 +60,7 @@ def dense(
     if activation is not None and not callable(activation):
         raise TypeError(f"activation: expected a callable or None, got {activation!r}")
     checks.functions(kernel_init=kernel_init, bias_init=bias_init)
+    checks.size("feature_axes", feature_axes)
     checks.floating(dtype=dtype)
     shapes = {"kernel": (input_size, output_size), "bias": (output_size,) if bias else None}
     call = f"dense({input_size}, {output_size})"
@@ -75,6 +79,12 @@ def dense(
         return ys if activation is None else activation(ys)
 
     made_by = spec(
-        "dense", input_size=input_size, output_size=output_size, activation=activation, bias=bias, dtype=dtype
+        "dense",
+        input_size=input_size,
+        output_size=output_size,
+        activation=activation,
+        bias=bias,
+        feature_axes=feature_axes,
+        dtype=dtype,
     )
-    return pointwise(init, function)._replace(spec=made_by)
+    return pointwise(init, function, feature_axes=feature_axes)._replace(spec=made_by)

@@ -8,7 +8,7 @@ from jaxrnn.layers.pointwise import pointwise
 from jaxrnn.types import Array, Layer, spec
 
 
-def dropout(rate: float) -> Layer:
+def dropout(rate: float, *, feature_axes: int = 1) -> Layer:
     """Return the layer y_t = x_t ⊙ m_t / (1 - p), m_t ~ Bernoulli(1 - p) for every element.
 
     The noise comes from the ``key`` given to `Layer.apply` or `Layer.step`; without a key the layer is
@@ -16,10 +16,11 @@ def dropout(rate: float) -> Layer:
 
     Args:
         rate: p, the share of elements set to zero, 0 ≤ p < 1.
+        feature_axes: how many trailing axes of xs are features; more than 1 after a convolutional cell.
 
     Raises:
-        ValueError: a rate outside [0, 1).
-        TypeError: a rate that is no number.
+        ValueError: a rate outside [0, 1); ``feature_axes`` below 1.
+        TypeError: a rate that is no number; ``feature_axes`` that is no int.
 
     Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014);
     between recurrent layers, Zaremba, Sutskever and Vinyals (2014).
@@ -34,6 +35,7 @@ def dropout(rate: float) -> Layer:
         True
     """
     checks.rate("rate", rate)
+    checks.size("feature_axes", feature_axes)
 
     def init(key: Array) -> tuple[()]:
         del key
@@ -49,4 +51,6 @@ def dropout(rate: float) -> Layer:
         keep = jax.random.bernoulli(key, 1 - rate, xs.shape)
         return jnp.where(keep, xs / (1 - rate), jnp.zeros_like(xs))
 
-    return pointwise(init, function)._replace(spec=spec("dropout", rate=rate))
+    return pointwise(init, function, feature_axes=feature_axes)._replace(
+        spec=spec("dropout", rate=rate, feature_axes=feature_axes)
+    )

@@ -17,7 +17,7 @@ class LayerNormParams(NamedTuple):
     bias: Array
 
 
-def layer_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Layer:
+def layer_norm(size: int, *, eps: float = 1e-5, feature_axes: int = 1, dtype: Any = jnp.float32) -> Layer:
     """Return the layer y_t = (x_t - μ_t) / √(σ_t² + ε) ⊙ g + b, μ and σ² over the features of x_t.
 
     g starts at one and b at zero. μ and σ² are computed in float32 at least.
@@ -25,10 +25,12 @@ def layer_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Lay
     Args:
         size: D of ``xs`` and ``ys [T, *B, D]``.
         eps: ε > 0, which keeps values and gradients finite where all features are alike.
+        feature_axes: how many trailing axes of xs are features; more than 1 after a convolutional cell,
+            whose channels are normalised at every position.
         dtype: of the parameters, and so of inputs and outputs.
 
     Raises:
-        ValueError: a size below 1, an ε of 0 or below, a shape that does not fit.
+        ValueError: a size or ``feature_axes`` below 1, an ε of 0 or below, a shape that does not fit.
         TypeError: an argument of the wrong type.
 
     Source: Ba, Kiros and Hinton, "Layer Normalization" (2016).
@@ -42,6 +44,7 @@ def layer_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Lay
     """
     checks.size("size", size)
     checks.positive("eps", eps)
+    checks.size("feature_axes", feature_axes)
     checks.floating(dtype=dtype)
     call = f"layer_norm({size})"
 
@@ -58,7 +61,9 @@ def layer_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Lay
         normal = centred * rsqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
         return normal.astype(xs.dtype) * broadcast(params.scale, xs) + broadcast(params.bias, xs)
 
-    return pointwise(init, function)._replace(spec=spec("layer_norm", size=size, eps=eps, dtype=dtype))
+    return pointwise(init, function, feature_axes=feature_axes)._replace(
+        spec=spec("layer_norm", size=size, eps=eps, feature_axes=feature_axes, dtype=dtype)
+    )
 
 
 def precise(xs: Array) -> Array:

@@ -17,7 +17,7 @@ class RMSNormParams(NamedTuple):
     scale: Array
 
 
-def rms_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Layer:
+def rms_norm(size: int, *, eps: float = 1e-5, feature_axes: int = 1, dtype: Any = jnp.float32) -> Layer:
     """Return the layer y_t = x_t / √(mean(x_t²) + ε) ⊙ g, the mean over the features of x_t.
 
     It is `layer_norm` without mean and bias. g starts at one. The mean is computed in float32 at least.
@@ -25,10 +25,12 @@ def rms_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Layer
     Args:
         size: D of ``xs`` and ``ys [T, *B, D]``.
         eps: ε > 0, which keeps values and gradients finite where all features are zero.
+        feature_axes: how many trailing axes of xs are features; more than 1 after a convolutional cell,
+            whose channels are normalised at every position.
         dtype: of the parameters, and so of inputs and outputs.
 
     Raises:
-        ValueError: a size below 1, an ε of 0 or below, a shape that does not fit.
+        ValueError: a size or ``feature_axes`` below 1, an ε of 0 or below, a shape that does not fit.
         TypeError: an argument of the wrong type.
 
     Source: Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019).
@@ -42,6 +44,7 @@ def rms_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Layer
     """
     checks.size("size", size)
     checks.positive("eps", eps)
+    checks.size("feature_axes", feature_axes)
     checks.floating(dtype=dtype)
     call = f"rms_norm({size})"
 
@@ -57,4 +60,6 @@ def rms_norm(size: int, *, eps: float = 1e-5, dtype: Any = jnp.float32) -> Layer
         normal = wide * rsqrt((wide * wide).mean(axis=-1, keepdims=True) + eps)
         return normal.astype(xs.dtype) * broadcast(params.scale, xs)
 
-    return pointwise(init, function)._replace(spec=spec("rms_norm", size=size, eps=eps, dtype=dtype))
+    return pointwise(init, function, feature_axes=feature_axes)._replace(
+        spec=spec("rms_norm", size=size, eps=eps, feature_axes=feature_axes, dtype=dtype)
+    )

@@ -76,7 +76,7 @@ def stacked(
     layers = [one(cells[0])]
     features: Any = input_size
     for size in sizes[1:]:
-        features = _output_size(layers[-1], features)
+        features = output_size(layers[-1], features)
         cells.append(cell(features, size, **options))
         layers.append(one(cells[-1]))
     network = serial(*(_then(layer, dropped(dropout)) for layer in layers[:-1]), layers[-1])
@@ -107,7 +107,7 @@ def _spec(cells: Sequence[Cell], hidden_sizes: tuple[int, ...], **choices: Any) 
     return spec("stacked", cell=made[0].factory, **options, **choices)
 
 
-def _output_size(layer: Layer, input_size: Any) -> Any:
+def output_size(layer: Layer, input_size: Any) -> Any:
     """Return the size of the layer's outputs, an int or a shape as ``input_size`` is; only the cell knows it."""
     shape = input_size if isinstance(input_size, tuple) else (input_size,)
 

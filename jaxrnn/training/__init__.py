@@ -4,6 +4,7 @@ from jaxrnn.training.checkpoints import CheckpointError, load, save
 from jaxrnn.training.data_parallel import data_parallel
 from jaxrnn.training.loop import Fit, NonFiniteLossError, fit
 from jaxrnn.training.step import TrainState, gradient_descent, train_state, train_step
+from jaxrnn.training.streams import stream_batches, stream_windows
 from jaxrnn.training.truncated import Window, Windows, truncated_loss, windows
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "gradient_descent",
     "load",
     "save",
+    "stream_batches",
+    "stream_windows",
     "train_state",
     "train_step",
     "truncated_loss",

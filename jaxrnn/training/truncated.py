@@ -64,6 +64,8 @@ def windows(
 ) -> Windows:
     """Return the windows of sequences held in memory, window i a pure function of i.
 
+    For documents that are longer, or come one by one, see `stream_windows`.
+
     After the last window of a pass the next pass begins, so i may grow without end. A run that stops
     at step i goes on with window i. In one pass every target is in exactly one window.
 
@@ -90,7 +92,7 @@ def windows(
         >>> window(0).mask.ravel().tolist(), window(0).start.tolist(), window(2).start.tolist()
         ([False, False, True, True], [True], [False])
     """
-    k1, k2 = _sizes(k1, k2)
+    k1, k2 = check_sizes(k1, k2)
     if isinstance(batch_axes, bool) or not isinstance(batch_axes, int):
         raise TypeError(f"batch_axes: expected an int, got {batch_axes!r}")
     xs, targets = np.asarray(xs), np.asarray(targets)
@@ -165,7 +167,7 @@ def truncated_loss(
         raise TypeError(f"layer: expected a jaxrnn Layer, got {type(layer).__name__}")
     if not callable(loss):
         raise TypeError(f"loss: expected a function (predictions, targets, mask), got {loss!r}")
-    k1, k2 = _sizes(k1, k2)
+    k1, k2 = check_sizes(k1, k2)
 
     def loss_fn(params: Params, carry: Carry, window: Window, key: Array) -> tuple[Array, tuple[Carry, dict]]:
         if not isinstance(window, Window):
@@ -191,7 +193,8 @@ def truncated_loss(
     return loss_fn
 
 
-def _sizes(k1: int, k2: int | None) -> tuple[int, int]:
+def check_sizes(k1: int, k2: int | None) -> tuple[int, int]:
+    """Return k1 and k2, or raise unless 1 ≤ k1 ≤ k2."""
     k1 = checks.size("k1", k1)
     k2 = k1 if k2 is None else checks.size("k2", k2)
     if k2 < k1:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from experiments import runs, textbook_claims, textbook_gradients
+from experiments import runs, textbook_claims, textbook_gradients, textbook_report
 
 CLAIMS = 14
 MARGIN = 0.05  # of relative error: the least that counts as wrong
@@ -154,7 +154,7 @@ def test_it_writes_a_table_figures_and_pictures(result):
 
 
 def test_subscripts_are_typeset():
-    assert textbook_gradients.typeset("∂h_{t-1}/∂W_h = φ'_t x_tᵀ") == "∂$h_{t-1}$/∂$W_{h}$ = $φ'_{t}$ $x_{t}$ᵀ"
+    assert textbook_report.typeset("∂h_{t-1}/∂W_h = φ'_t x_tᵀ") == "∂$h_{t-1}$/∂$W_{h}$ = $φ'_{t}$ $x_{t}$ᵀ"
 
 
 def test_bad_options_are_named():

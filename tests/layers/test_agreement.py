@@ -48,6 +48,7 @@ def transformer(**options: Any) -> jaxrnn.Layer:
 
 LAYERS = {
     "bidirectional": both_ways,
+    "checkpointed": lambda: jaxrnn.checkpointed(jaxrnn.serial(plain(), dense(3, 2)), 3),
     "dense connections": lambda: jaxrnn.dense_connections(plain(), dense(5, 1)),
     "dense": lambda: dense(2, 3),
     "dense with activation": lambda: dense(2, 3, activation=jnp.exp),

@@ -59,6 +59,7 @@ def run_stack(sizes):
     return layer.apply(params_of(layer), XS)
 
 
+FEATURE_AXES = wrong.sizes("feature_axes")
 TABLE = {
     "recurrent": Function(
         jaxrnn.recurrent,
@@ -188,6 +189,7 @@ TABLE = {
             *wrong.NO_DTYPE,
             *choices("activation", "a callable or None", "relu", (jnp.tanh,), 0),
             *choices("bias", "True or False", None, 1, "no"),
+            *FEATURE_AXES,
         ],
     ),
     "dense.init": Function(DENSE.init, {"key": KEY}, wrong.INIT_KEYS),
@@ -219,7 +221,19 @@ TABLE = {
     "dropout": Function(
         jaxrnn.dropout,
         {"rate": 0.5},
-        wrong.rates("rate"),
+        [*wrong.rates("rate"), *FEATURE_AXES],
+    ),
+    "flatten": Function(jaxrnn.flatten, {"feature_axes": 2}, FEATURE_AXES),
+    "flatten.apply": Function(
+        jaxrnn.flatten(2).apply,
+        {"params": (), "xs": np.ones((T, B, D, H), np.float32), "carry": (), **STEPS},
+        [
+            Bad("params", params_of(DENSE), TypeError, "() of a layer without parameters", "DenseParams"),
+            *wrong.SEQUENCES,
+            *NO_CARRY,
+            *wrong.AROUND,
+            *wrong.KEYS,
+        ],
     ),
     "weight_dropout": Function(
         jaxrnn.weight_dropout,

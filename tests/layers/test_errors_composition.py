@@ -57,6 +57,27 @@ COMPOSED = {
             ),
         ],
     ),
+    "checkpointed": Function(
+        jaxrnn.checkpointed,
+        {"layer": FORWARD},
+        [
+            *a_layer("layer"),
+            Bad("layer", BACKWARD, ValueError, "one with a step", "needs the future"),
+            *choices("segment", "'sqrt'", "carries", "half", error=ValueError),
+            *(row for row in wrong.sizes("segment") if not isinstance(row.value, str)),
+        ],
+    ),
+    "checkpointed.apply": Function(
+        jaxrnn.checkpointed(FORWARD).apply,
+        {"params": params_of(GRU), "xs": XS, "carry": HS, **STEPS},
+        [
+            Bad("params", HS, TypeError, "GRUParams of gru(3, 4", ""),
+            *wrong.SEQUENCES,
+            Bad("carry", (HS,), TypeError, "array", "(array,)"),
+            *wrong.AROUND,
+            *wrong.KEYS,
+        ],
+    ),
     "bidirectional by sum": Function(
         merged("sum"),
         {"backward": BACKWARD},
@@ -173,7 +194,7 @@ HIGHWAY_PARAMS = [
     Bad("params", params_of(HIGHWAY)._replace(layer=HS), TypeError, "GRUParams of gru(3, 3", "ndarray"),
 ]
 CARRY = Bad("carry", {"h": HS}, TypeError, "array for a batch of shape (2,)", "{'h': array}")
-WIDE_X = Bad("x", np.ones((B, 9), np.float32), ValueError, "3 features", "(2, 9)", "xs")
+WIDE_X = Bad("x", np.ones((B, 9), np.float32), ValueError, "3 features", "(1, 2, 9)", "xs")
 SHORTCUTS = {
     "residual.init": Function(RESIDUAL.init, {"key": KEY}, wrong.INIT_KEYS),
     "highway.init": Function(HIGHWAY.init, {"key": KEY}, wrong.INIT_KEYS),
@@ -219,7 +240,7 @@ def norm(factory, kind: str, call: str) -> dict[str, Function]:
             factory,
             {"size": D},
             [
-                *wrong.sizes("size"),
+                *wrong.sizes("size", "feature_axes"),
                 *choices("eps", "a number above 0", 0, -1e-5, 0.0, error=ValueError),
                 *choices("eps", "a number", None, "1e-5"),
                 *wrong.dtypes("dtype"),
