@@ -16,7 +16,9 @@ from jaxrnn.interop.programs import plain
 from tests.registry import assert_trees_close
 
 VECTOR, TOKEN = jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)
-MODEL = jaxrnn.serial(jaxrnn.embedding(7, 3), jaxrnn.stacked(jaxrnn.lstm, 3, [4, 5], dropout=0.1), jaxrnn.dense(5, 2))
+MODEL = jaxrnn.serial(
+    jaxrnn.embedding(7, 3), jaxrnn.recurrent(jaxrnn.lstm(3, 4)), jaxrnn.dropout(0.1), jaxrnn.dense(4, 2)
+)
 
 
 def drawn(rng, x, *axes):

@@ -93,9 +93,8 @@ def arrays(tree):
     return jax.tree.map(lambda tensor: jnp.asarray(tensor.detach().numpy()), tree)
 
 
-@pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("kind", NN)
-def test_outputs_states_and_gradients_are_those_of_torch(kind, number, rng, seed, float64):
+def test_outputs_states_and_gradients_are_those_of_torch(kind, rng, seed, float64):
     """Gradients by torch's own names: those of the weights before they were merged."""
     module, xs, state, lengths = example(kind, rng, seed, torch.float64)
     layer, _ = from_torch(module)
