@@ -45,6 +45,7 @@ class Example(NamedTuple):
         return "manual" if self.cell.adjoint is not None else "auto"
 
 
+@functools.cache
 def draw(entry: Entry, seed: int) -> Example:
     """Draw the example of a cell."""
     with jax.enable_x64(True):

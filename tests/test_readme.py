@@ -8,11 +8,12 @@ import pytest
 from jaxrnn import cells, layers, models
 from tests.readme import README, TEXT, blocks, section
 
-BLOCKS = blocks(TEXT)
+BLOCKS = blocks(TEXT) + blocks((README.parent / "jaxrnn" / "interop" / "README.md").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1][:40])
-def test_block_runs(block, capsys):
+def test_block_runs(block, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a block may write files
     with jax.numpy_dtype_promotion("standard"):  # optax.adam needs it
         exec(compile(block, str(README), "exec"), {})
     printed = capsys.readouterr().out

@@ -117,7 +117,7 @@ def test_masked_steps_might_as_well_not_be_there(example, reverse):
     """Leaving out the steps that are not valid changes no value and no gradient; and their own are zero."""
     (final, ys), (_, dxs, dcarry) = run(example, reverse)
     dfinal, dys = example.cotangents
-    for b in (1, 7):
+    for b in (1, 7) if example.entry.name in BOTH_WAYS else (7,):
         kept = np.flatnonzero(example.valid[:, b])
 
         def shortened(b=b, kept=kept):
