@@ -42,7 +42,7 @@ def curves(panels: dict[str, tuple[str, list[Row], Callable[[Row], Any], Callabl
     Args:
         panels: by title: the name of the size, the rows, and what of a row stands along x and y.
     """
-    figure = Figure(figsize=(4.5 * len(panels), 4), layout="constrained")
+    figure = Figure(figsize=(5.5 * len(panels), 4), layout="constrained")
     places = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, (size, rows, x, y)) in zip(places, panels.items(), strict=True):
         for peer, marker in zip(dict.fromkeys(row.peer for row in rows if y(row) is not None), MARKERS, strict=False):
