@@ -17,10 +17,10 @@ T, B, D, H = 4, 7, 5, 11  # no weight has as many elements as anything that a lo
 
 ADJOINT = [entry.name for entry in CELLS if entry.cell().adjoint is not None]
 KINDS = ["vanilla-tanh", "lstm", "gru-after", "gru-before", "learned-user-lstm"]
-# Products with the carry, in either loop: one for every other cell.
-IN_LOOP = dict.fromkeys(("gru-before", "minimal-gated", "lem", "lstm-variant"), 2) | {"attending-lstm": 4}
+# Products with the carry, in either loop: one for every other cell; none where U is a diagonal.
+IN_LOOP = dict.fromkeys(("gru-before", "minimal-gated", "lem", "lstm-variant"), 2) | {"attending-lstm": 4, "indrnn": 0}
 # After the loops: of W and of U, for the gates and for the candidate apart, or of W once; W_c, keys and values too.
-AFTER_LOOP = dict.fromkeys(("gru-after", "gru-before", "gru-activations"), 4) | {"attending-lstm": 5}
+AFTER_LOOP = dict.fromkeys(("gru-after", "gru-before", "gru-activations"), 4) | {"attending-lstm": 5, "indrnn": 1}
 AFTER_LOOP |= dict.fromkeys(("minimal-gated", "lem", "lstm-variant"), 3)
 BEFORE_LOOP = dict.fromkeys(("gru-after", "gru-before", "gru-activations"), 2)  # x W
 
