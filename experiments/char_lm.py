@@ -25,16 +25,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import rich.box
 import rich.console
-import rich.table
 
 import jaxrnn
 from experiments import runs
+from experiments.char_floors import draw_curves, floors_of, table
 from experiments.data import streams, text
 from experiments.devices import one_copy, sharing
-from experiments.ngram import lzma_loss, witten_bell
-from experiments.plots import learning_curves
 from jaxrnn.decoding import generate
 from jaxrnn.losses import softmax_cross_entropy
 from jaxrnn.training import (
@@ -53,7 +50,6 @@ from jaxrnn.training import (
 from jaxrnn.training import metrics as metrics_file
 
 CELLS = {"vanilla": jaxrnn.vanilla, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}
-ORDERS = (1, 3, 5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +167,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         f"      {len(train):,} characters for training, {len(valid):,} for validation; {vocabulary.size - 1} different "
         f"ones, and {unseen} characters of the validation text are none of them"
     )
-    floors = _floors(directory / "floors.json", corpus, vocabulary, train, valid)
+    floors = floors_of(directory / "floors.json", corpus, vocabulary, train, valid)
     say("Floors in nats per character: " + ", ".join(f"{name} {loss:.3f}" for name, loss in floors.items()))
 
     model = model_of(config, vocabulary.size)
@@ -211,8 +207,8 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         raise runs.Stopped
     _, best = load(directory / "best.safetensors", params)
     records = metrics_file.read(directory / "metrics.jsonl")
-    _plot(directory / "curves.png", records, floors, f"{_name(config)} on {corpus.name}")
-    console.print(_table(floors, best, config))
+    draw_curves(directory / "curves.png", records, floors, f"{_name(config)} on {corpus.name}")
+    console.print(table(floors, best, _name(config)))
     return {
         "nats_per_character": best["loss"],
         "bits_per_character": best["loss"] / math.log(2),
@@ -373,37 +369,6 @@ def _write_data(path: pathlib.Path, corpus: text.Corpus, vocabulary: text.Vocabu
         "characters": vocabulary.characters,
     }
     runs.write_json(path, about)
-
-
-def _floors(
-    path: pathlib.Path, corpus: text.Corpus, vocabulary: text.Vocabulary, train: np.ndarray, valid: np.ndarray
-) -> dict[str, float]:
-    """Return the losses of the models without a network, from a file once they are known."""
-    if not path.exists():
-        by_order = witten_bell(train, valid, vocabulary.size, max(ORDERS))
-        floors = {"unigram" if order == 1 else f"{order}-gram": by_order[order - 1] for order in ORDERS}
-        runs.write_json(path, floors | {"lzma": lzma_loss(corpus.train, corpus.valid)})
-    return runs.read_json(path)
-
-
-def _plot(path: pathlib.Path, records: list[dict[str, Any]], floors: dict[str, float], title: str) -> None:
-    evaluated = [record for record in records if "evaluation" in record]
-    train = [record["step"] for record in records], [record["loss"] for record in records]
-    valid = [record["step"] for record in evaluated], [record["evaluation"]["loss"] for record in evaluated]
-    learning_curves(path, train, valid, floors, title=title, unit="nats per character")
-
-
-def _table(floors: dict[str, float], best: dict[str, Any], config: Config) -> rich.table.Table:
-    title = "Loss on the whole validation text"
-    table = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD)
-    table.add_column("model", no_wrap=True)
-    table.add_column("nats/character", justify="right")
-    table.add_column("bits/character", justify="right")
-    for name, loss in floors.items():
-        table.add_row(name, f"{loss:.3f}", f"{loss / math.log(2):.3f}")
-    name = f"{_name(config)} (best, at step {best['step']:,})"
-    table.add_row(name, f"{best['loss']:.3f}", f"{best['loss'] / math.log(2):.3f}", style="bold")
-    return table
 
 
 def _name(config: Config) -> str:
