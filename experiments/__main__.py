@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pathlib
+import subprocess
 import sys
 import time
 from types import ModuleType
@@ -22,6 +23,8 @@ class Command(Generic[C]):
     """What every experiment's command line has besides its own options."""
 
     config: tyro.conf.OmitArgPrefixes[C]
+    quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Other defaults, for a run of seconds that shows how it works and what it leaves."""
     run: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the new run, results/EXPERIMENT/NAME; the time unless given."""
     resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
@@ -43,6 +46,10 @@ def main(arguments: list[str]) -> int:
         print(_listing(listed))
         return 0
     name, *rest = arguments
+    if name == "--quick":
+        return _all_quick(rest or list(listed))
+    if name == "report":
+        return _report(listed, rest)
     if name not in listed:
         print(f"{PROGRAM}: no experiment {name!r}\n\n{_listing(listed)}", file=sys.stderr)
         return 2
@@ -61,8 +68,32 @@ def _listing(listed: dict[str, str]) -> str:
     commands = {
         f"{PROGRAM} {example}": f"run one; everything it makes goes to {runs.RESULTS / example}/RUN",
         f"{PROGRAM} {example} --help": "its options",
+        f"{PROGRAM} --quick": "a quick run of each",
+        f"{PROGRAM} report": f"gather the runs under {runs.RESULTS} into experiments/README.md",
     }
     return listing("Experiments", listed, commands)
+
+
+def _all_quick(names: list[str]) -> int:
+    """Run the experiments ``names`` one after the other, each in a process of its own and in few seconds."""
+    for name in names:
+        start = time.monotonic()
+        print(f"--- {PROGRAM} {name} --quick", flush=True)
+        if status := subprocess.run([sys.executable, "-m", "experiments", name, "--quick"]).returncode:
+            return status
+        print(f"--- {name}: {time.monotonic() - start:.0f} seconds", flush=True)
+    return 0
+
+
+def _report(listed: dict[str, str], arguments: list[str]) -> int:
+    from experiments.report import FOLDER, report
+
+    if arguments:
+        print(f"{PROGRAM} report takes no options, got {' '.join(arguments)}", file=sys.stderr)
+        return 2
+    told = report(runs.RESULTS, FOLDER, listed)
+    print(f"{FOLDER / 'README.md'} tells of {len(told)} commands.")
+    return 0
 
 
 def _execute(name: str, experiment: ModuleType, description: str, arguments: list[str]) -> int:
@@ -73,19 +104,21 @@ def _execute(name: str, experiment: ModuleType, description: str, arguments: lis
         command = kind(config=default)
         return tyro.cli(kind, prog=f"{PROGRAM} {name}", description=description, args=arguments, default=command)
 
-    command = parse(experiment.Config())
+    default = experiment.QUICK if "--quick" in arguments else experiment.Config()
+    command = parse(default)
     given = [option for option in ("run", "resume", "sample") if getattr(command, option, None) is not None]
     if len(given) > 1:
         raise runs.InputError(f"--{given[0]} and --{given[1]} exclude each other")
-    if samples and command.sample is not None:
-        directory = runs.find(name, command.sample)
+    asked = samples and hasattr(experiment, "asks") and experiment.asks(command.config.sampling)
+    if samples and (command.sample is not None or asked):
+        directory = runs.find(name, command.sample or runs.LATEST)
         config = runs.read_config(directory, name, experiment.Config)
         wanted = parse(config).config
         _same_but(config, wanted, "sampling", "--sample takes the sampling options only")
         print(experiment.sample(config, directory, wanted.sampling))
         return 0
     if command.resume is not None:
-        _same_but(experiment.Config(), command.config, None, "--resume takes all options from the run itself")
+        _same_but(default, command.config, None, "--resume takes all options from the run itself")
         directory = runs.find(name, command.resume)
         config = runs.read_config(directory, name, experiment.Config)
     else:
@@ -107,7 +140,7 @@ def _run(name: str, experiment: ModuleType, config: Any, directory: pathlib.Path
     except KeyboardInterrupt:
         print(f"\nStopped. To continue: {PROGRAM} {name} --resume {directory.name}", file=sys.stderr)
         return 130
-    runs.write_json(directory / "result.json", result)
+    runs.write_json(directory / "result.json", {"seconds": time.monotonic() - start} | result)
     files = ", ".join(sorted(path.name for path in directory.iterdir()))
     print(f"\nDone in {time.monotonic() - start:.0f} seconds. Everything is in {directory}: {files}")
     return 0
@@ -115,10 +148,20 @@ def _run(name: str, experiment: ModuleType, config: Any, directory: pathlib.Path
 
 def _same_but(default: Any, config: Any, exception: str | None, rule: str) -> None:
     """Raise if ``config`` differs from ``default`` in any option but those under ``exception``."""
-    fields = [field.name for field in dataclasses.fields(default) if field.name != exception]
-    changed = [field for field in fields if getattr(default, field) != getattr(config, field)]
+    before, after = _options(default, exception), _options(config, exception)
+    changed = [option for option, value in after.items() if before[option] != value]
     if changed:
         raise runs.InputError(f"{rule}; also given: {', '.join('--' + name.replace('_', '-') for name in changed)}")
+
+
+def _options(config: Any, exception: str | None) -> dict[str, Any]:
+    """Return the options of ``config`` by name, those of the dataclasses in it among them."""
+    options = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name != exception:
+            options |= _options(value, None) if dataclasses.is_dataclass(value) else {field.name: value}
+    return options
 
 
 if __name__ == "__main__":

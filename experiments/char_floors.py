@@ -12,6 +12,7 @@ from experiments import runs
 from experiments.data import text
 from experiments.ngram import lzma_loss, witten_bell
 from experiments.plots import learning_curves
+from experiments.training import Trained
 
 ORDERS = (1, 3, 5)
 
@@ -35,7 +36,7 @@ def draw_curves(path: pathlib.Path, records: list[dict[str, Any]], floors: dict[
     learning_curves(path, train, valid, floors, title=title, unit="nats per character")
 
 
-def table(floors: dict[str, float], best: dict[str, Any], name: str) -> rich.table.Table:
+def table(floors: dict[str, float], trained: Trained, name: str) -> rich.table.Table:
     """Return the table of the floors and, last, of the best model of a run, called ``name``."""
     title = "Loss on the whole validation text"
     shown = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD)
@@ -44,10 +45,6 @@ def table(floors: dict[str, float], best: dict[str, Any], name: str) -> rich.tab
     shown.add_column("bits/character", justify="right")
     for floor, loss in floors.items():
         shown.add_row(floor, f"{loss:.3f}", f"{loss / math.log(2):.3f}")
-    shown.add_row(
-        f"{name} (best, at step {best['step']:,})",
-        f"{best['loss']:.3f}",
-        f"{best['loss'] / math.log(2):.3f}",
-        style="bold",
-    )
+    loss, step = trained.figures["loss"], trained.step
+    shown.add_row(f"{name} (best, at step {step:,})", f"{loss:.3f}", f"{loss / math.log(2):.3f}", style="bold")
     return shown

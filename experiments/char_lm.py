@@ -11,45 +11,33 @@ model and the n-grams alike; how many there are is printed. The floors beside th
 from the same two texts, see `experiments.ngram`.
 """
 
-import contextlib
 import dataclasses
 import functools
-import hashlib
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import rich.console
 
 import jaxrnn
 from experiments import runs
 from experiments.char_floors import draw_curves, floors_of, table
 from experiments.data import streams, text
-from experiments.devices import one_copy, sharing
+from experiments.runs import Row
+from experiments.training import Evaluation, Hook, Training, best_params, train
 from jaxrnn.decoding import generate
 from jaxrnn.losses import softmax_cross_entropy
-from jaxrnn.training import (
-    CheckpointError,
-    NonFiniteLossError,
-    TrainState,
-    Window,
-    fit,
-    load,
-    save,
-    train_state,
-    train_step,
-    truncated_loss,
-    windows,
-)
-from jaxrnn.training import metrics as metrics_file
+from jaxrnn.training import Window, truncated_loss, windows
 
 CELLS = {"vanilla": jaxrnn.vanilla, "lstm": jaxrnn.lstm, "gru": jaxrnn.gru}
+PUBLISHED = {
+    "tinyshakespeare.txt": "1.4697, small Transformer (nanoGPT); about 1.55, minGRU and minLSTM (Feng et al. 2024)"
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,136 +90,99 @@ class Config:
     """Steps between two updates."""
     overlap: int = 0
     """Steps before each window that its gradient reaches back over as well."""
-    steps: int = 4000
-    """Updates in all."""
-    learning_rate: float = 6e-3
-    """Highest learning rate of AdamW; it falls to zero by half a cosine."""
-    warmup: float = 0.05
-    """Share of the steps over which the learning rate first rises from zero."""
-    weight_decay: float = 0.01
-    """Weight decay of AdamW, for matrices only; 0 makes it Adam."""
-    devices: int | None = None
-    """Cores, or GPUs, that share each batch; unless given, as many as leave eight streams or more for each."""
-    clip: float = 1.0
-    """Largest global norm of a gradient; greater ones are scaled down to it."""
-    evaluate_every: int = 500
-    """Steps between two evaluations, each with a sample."""
-    checkpoint_every: int = 500
-    """Steps between two checkpoints; an interruption writes one too."""
-    seed: int = 0
-    """Seed of weights, dropout and the streams' beginnings."""
+    training: Training = Training(steps=4000, learning_rate=6e-3, evaluate_every=500, checkpoint_every=500)
+    """How it is trained."""
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
         if self.data is not None:  # a run is resumed from any folder
             object.__setattr__(self, "data", self.data.expanduser().absolute())
-        whole = ("characters", "layers", "hidden", "embedding", "batch", "window", "steps")
-        for name in (*whole, "evaluate_every", "checkpoint_every"):
+        for name in ("characters", "layers", "hidden", "embedding", "batch", "window"):
             runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        for name in ("overlap", "weight_decay", "seed"):
-            runs.require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        runs.require(self.devices is None or self.devices >= 1, "devices", "at least 1", self.devices)
-        for name in ("learning_rate", "clip"):
-            runs.require(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
-        for name in ("dropout", "warmup"):
-            runs.require(0 <= getattr(self, name) < 1, name, "at least 0, less than 1", getattr(self, name))
+        runs.require(self.overlap >= 0, "overlap", "0 or more", self.overlap)
+        runs.require(0 <= self.dropout < 1, "dropout", "at least 0, less than 1", self.dropout)
 
 
-@contextlib.contextmanager
-def in_words() -> Iterator[None]:
-    """Let what training and checkpoints complain of end as an error of the user's input, without a traceback."""
-    try:
-        yield
-    except (CheckpointError, NonFiniteLossError) as error:
-        raise runs.InputError(str(error)) from error
+QUICK = Config(characters=300_000, hidden=96, training=Training(steps=150, learning_rate=6e-3, evaluate_every=75))
 
 
-@in_words()
 def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     """Train a model, or go on with one that ``directory`` holds, and return its figures and the floors."""
     console = rich.console.Console(highlight=False)
     corpus = read(config)
     vocabulary = text.vocabulary_of(corpus.train)
-    train, valid = vocabulary.encode(corpus.train), vocabulary.encode(corpus.valid)
-    per_epoch = streams.windows_per_epoch(len(train), config.batch, config.window)
+    train_tokens, valid_tokens = vocabulary.encode(corpus.train), vocabulary.encode(corpus.valid)
+    per_epoch = streams.windows_per_epoch(len(train_tokens), config.batch, config.window)
     if per_epoch < 1:
         raise runs.InputError(
-            f"{len(train):,} characters for training are fewer than the {config.batch * config.window + 1:,} of one "
-            "batch: give a longer text, or a smaller --batch or --window"
+            f"{len(train_tokens):,} characters for training are fewer than the {config.batch * config.window + 1:,} of "
+            "one batch: give a longer text, or a smaller --batch or --window"
         )
-    unseen = int((valid == vocabulary.size - 1).sum())
-    _write_data(directory / "data.json", corpus, vocabulary, unseen)
+    unseen = int((valid_tokens == vocabulary.size - 1).sum())
+    about = {"name": corpus.name, "source": corpus.source, "characters": vocabulary.characters}
+    runs.pin_data(directory, about, "\0".join([corpus.train, corpus.valid]))
     say = functools.partial(console.print, soft_wrap=True, markup=False)
     say(f"Text: {corpus.name} ({corpus.source})")
     say(
-        f"      {len(train):,} characters for training, {len(valid):,} for validation; {vocabulary.size - 1} different "
-        f"ones, and {unseen} characters of the validation text are none of them"
+        f"      {len(train_tokens):,} characters for training, {len(valid_tokens):,} for validation; "
+        f"{vocabulary.size - 1} different ones, and {unseen} characters of the validation text are none of them"
     )
-    floors = floors_of(directory / "floors.json", corpus, vocabulary, train, valid)
+    floors = floors_of(directory / "floors.json", corpus, vocabulary, train_tokens, valid_tokens)
     say("Floors in nats per character: " + ", ".join(f"{name} {loss:.3f}" for name, loss in floors.items()))
 
     model = model_of(config, vocabulary.size)
-    optimizer = optimizer_of(config)
-    init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    params = jax.jit(model.init)(init_key)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-    state = train_state(params, optimizer, run_key, model.initial_carry(params, (config.batch,)))
-    if (directory / "checkpoint.safetensors").exists():
-        state, _ = load(directory / "checkpoint.safetensors", state)
-        say(f"Continuing at step {int(state.step)}")
     say(
-        f"Model: {_name(config)}, {parameters:,} parameters; {config.steps:,} steps of {config.batch} × "
-        f"{config.window} characters, {config.steps / per_epoch:.1f} times the training text"
+        f"Model: {_name(config)}; {config.training.steps:,} steps of {config.batch} × {config.window} characters, "
+        f"{config.training.steps / per_epoch:.1f} times the training text"
     )
-    devices = sharing(config.batch, config.devices)
-    say(f"Device: {len(devices)} × {devices[0].device_kind}")
-    loss_fn = truncated_loss(model, softmax_cross_entropy, config.window, config.window + config.overlap)
-    end = fit(
-        state,
-        train_step(loss_fn, optimizer, devices=devices, batch_axis=Window(1, 1, 1, 1, 0)),
-        batches(train, config),
-        steps=config.steps,
-        evaluate=evaluation(model, valid, vocabulary, config),
-        evaluate_every=config.evaluate_every,
-        on_evaluate=(
-            keep_best(directory / "best.safetensors", params),
-            write_samples(directory / "samples.txt", int(state.step), model, vocabulary, config),
-        ),
-        checkpoint_path=directory / "checkpoint.safetensors",
-        checkpoint_every=config.checkpoint_every,
-        metrics_path=directory / "metrics.jsonl",
+    trained = train(
+        directory,
+        config.training,
+        model.init,
+        truncated_loss(model, softmax_cross_entropy, config.window, config.window + config.overlap),
+        batches(train_tokens, config),
+        rows=config.batch,
+        batch_axis=Window(1, 1, 1, 1, 0),
+        carry=lambda params: model.initial_carry(params, (config.batch,)),
+        evaluate=evaluation(model, valid_tokens, vocabulary, config),
+        on_evaluate=[write_samples(directory / "samples.txt", model, vocabulary, config)],
         tokens_per_step=config.batch * config.window,
-        resume_with=f"python -m experiments char_lm --resume {directory.name}",
     )
-    if end.reason != "steps":
-        raise runs.Stopped
-    _, best = load(directory / "best.safetensors", params)
-    records = metrics_file.read(directory / "metrics.jsonl")
+    records = trained.records
     draw_curves(directory / "curves.png", records, floors, f"{_name(config)} on {corpus.name}")
-    console.print(table(floors, best, _name(config)))
+    console.print(table(floors, trained, _name(config)))
+    floor = min((name for name in floors if name != "lzma"), key=floors.__getitem__)
+    row = Row(
+        f"{_name(config)} on {corpus.name}",
+        trained.figures["loss"],
+        "nats per character",
+        floor=f"{floors[floor]:.3f} ({floor})",
+        baseline=f"{floors['lzma']:.3f} (lzma)",
+        published=PUBLISHED.get(corpus.name, ""),
+        parameters=trained.parameters,
+    )
     return {
-        "nats_per_character": best["loss"],
-        "bits_per_character": best["loss"] / math.log(2),
-        "best_step": best["step"],
+        "rows": [row._asdict()],
+        "pictures": {"curves.png": f"Training and validation loss of the {row.what}, with the floors"},
+        "nats_per_character": trained.figures["loss"],
+        "bits_per_character": trained.figures["loss"] / math.log(2),
+        "best_step": trained.step,
         "last_nats_per_character": records[-1]["evaluation"]["loss"],
         "train_nats_per_character": records[-1]["loss"],
         "floors_nats_per_character": floors,
-        "parameters": parameters,
-        "train_characters": len(train),
-        "valid_characters": len(valid),
+        "parameters": trained.parameters,
+        "train_characters": len(train_tokens),
+        "valid_characters": len(valid_tokens),
         "unseen_valid_characters": unseen,
         "seconds": records[-1]["seconds"],
     }
 
 
-@in_words()
 def sample(config: Config, directory: pathlib.Path, sampling: Sampling) -> str:
     """Return text written by the best model of a run, prompt included."""
     vocabulary = text.Vocabulary(runs.read_json(directory / "data.json")["characters"])
     model = model_of(config, vocabulary.size)
-    if not (directory / "best.safetensors").exists():
-        raise runs.InputError(f"{directory}: no model yet; continue the run with --resume {directory.name}")
-    params, _ = load(directory / "best.safetensors", jax.eval_shape(model.init, jax.random.key(0)))
+    params = best_params(directory, jax.eval_shape(model.init, jax.random.key(0)))
     key = jax.random.key(sampling.sample_seed)
     return write(model, params, vocabulary, sampling, _default_prompt(config), key)
 
@@ -250,15 +201,6 @@ def model_of(config: Config, vocabulary: int) -> jaxrnn.Layer:
     return jaxrnn.serial(*layers, jaxrnn.dense(size, vocabulary))
 
 
-def optimizer_of(config: Config) -> optax.GradientTransformation:
-    """Return AdamW with clipping, warm-up and half a cosine."""
-    warmup = round(config.warmup * config.steps)
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, config.steps)
-    matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-    adamw = optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices)
-    return optax.chain(optax.clip_by_global_norm(config.clip), adamw)
-
-
 def batches(tokens: np.ndarray, config: Config) -> Callable[[int], Any]:
     """Return the function from a step to its window."""
     per_epoch = streams.windows_per_epoch(len(tokens), config.batch, config.window)
@@ -268,17 +210,15 @@ def batches(tokens: np.ndarray, config: Config) -> Callable[[int], Any]:
         epoch, place = divmod(step, per_epoch)
         if epoch not in cached:
             cached.clear()
-            laid = streams.training_streams(tokens, epoch, config.batch, config.window, config.seed)
+            laid = streams.training_streams(tokens, epoch, config.batch, config.window, config.training.seed)
             cached[epoch] = windows(laid[:-1], laid[1:], config.window, config.window + config.overlap)
         return cached[epoch].window(place)
 
     return batch
 
 
-def evaluation(
-    model: jaxrnn.Layer, tokens: np.ndarray, vocabulary: text.Vocabulary, config: Config
-) -> Callable[[TrainState], dict[str, jax.Array]]:
-    """Return the function from a state to the loss over all of ``tokens``."""
+def evaluation(model: jaxrnn.Layer, tokens: np.ndarray, vocabulary: text.Vocabulary, config: Config) -> Evaluation:
+    """Return the function from parameters to the loss over all of ``tokens``."""
     first = int(vocabulary.encode("\n")[0])
     data = streams.evaluation_windows(tokens, first, config.batch, config.window)
 
@@ -292,40 +232,23 @@ def evaluation(
         _, losses = jax.lax.scan(window, model.initial_carry(params, data.inputs.shape[2:]), data)
         return jnp.sum(losses)
 
-    def evaluate(state: TrainState) -> dict[str, jax.Array]:
-        loss = total(one_copy(state.params), data) / len(tokens)
+    def evaluate(params: Any) -> dict[str, jax.Array]:
+        loss = total(params, data) / len(tokens)
         return {"loss": loss, "bits": loss / math.log(2)}
 
     return evaluate
 
 
-def keep_best(path: pathlib.Path, like: Any) -> Callable[[TrainState, dict[str, Any]], None]:
-    """Return the hook that saves the parameters whenever they are better in validation than all before."""
-    best = load(path, like)[1]["loss"] if path.exists() else math.inf
+def write_samples(path: pathlib.Path, model: jaxrnn.Layer, vocabulary: text.Vocabulary, config: Config) -> Hook:
+    """Return the hook that shows a sample and adds it to a file; those of later steps are cut off first."""
 
-    def hook(state: TrainState, record: dict[str, Any]) -> None:
-        nonlocal best
-        loss = record["evaluation"]["loss"]
-        if loss is not None and loss < best:
-            best = loss
-            save(path, state.params, {"step": record["step"], "loss": loss})
-
-    return hook
-
-
-def write_samples(
-    path: pathlib.Path, step: int, model: jaxrnn.Layer, vocabulary: text.Vocabulary, config: Config
-) -> Callable[[TrainState, dict[str, Any]], None]:
-    """Return the hook that shows a sample and adds it to a file; those of steps after ``step`` are cut off first."""
-    earlier = re.split(r"^(?==== step \d+,)", path.read_text(encoding="utf-8") if path.exists() else "", flags=re.M)
-    kept = [part for part in earlier if part and int(part.split()[2].rstrip(",")) <= step]
-    path.write_text("".join(kept), encoding="utf-8")
-
-    def hook(state: TrainState, record: dict[str, Any]) -> None:
+    def hook(params: Any, record: dict[str, Any]) -> None:
         key = jax.random.fold_in(jax.random.key(config.sampling.sample_seed), record["step"])
-        written = write(model, one_copy(state.params), vocabulary, config.sampling, _default_prompt(config), key)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"=== step {record['step']}, {record['evaluation']['loss']:.3f} nats per character\n{written}\n")
+        written = write(model, params, vocabulary, config.sampling, _default_prompt(config), key)
+        earlier = re.split(r"^(?==== step \d+,)", path.read_text(encoding="utf-8") if path.exists() else "", flags=re.M)
+        kept = [part for part in earlier if part and int(part.split()[2].rstrip(",")) < record["step"]]
+        heading = f"=== step {record['step']}, {record['evaluation']['loss']:.3f} nats per character\n"
+        path.write_text("".join([*kept, heading, written, "\n"]), encoding="utf-8")
         print(written + "\n", flush=True)
 
     return hook
@@ -349,26 +272,6 @@ def write(
 
 def _default_prompt(config: Config) -> str:
     return "def __init__(self" if config.data is None else "\n"
-
-
-def _write_data(path: pathlib.Path, corpus: text.Corpus, vocabulary: text.Vocabulary, unseen: int) -> None:
-    """Write down the text of a run, or make sure that a run goes on with the text it began with."""
-    digest = hashlib.sha256("\0".join([corpus.train, corpus.valid]).encode(errors="surrogatepass")).hexdigest()
-    if path.exists():
-        known = runs.read_json(path)
-        if known["sha256"] != digest:
-            raise runs.InputError(f"the text is not the one that this run began with, which was {known['source']}")
-        return
-    about = {
-        "name": corpus.name,
-        "source": corpus.source,
-        "train_characters": len(corpus.train),
-        "valid_characters": len(corpus.valid),
-        "unseen_valid_characters": unseen,
-        "sha256": digest,
-        "characters": vocabulary.characters,
-    }
-    runs.write_json(path, about)
 
 
 def _name(config: Config) -> str:

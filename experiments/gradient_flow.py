@@ -42,6 +42,14 @@ from jaxrnn.training import metrics
 
 Array = jax.Array
 
+PICTURES = {
+    "gradient_norms.png": "Gradient norms over time for vanilla, LSTM and GRU, before and after training",
+    "starts.png": "Starts of the recurrent weights: gradient at the start, and training",
+    "singular_values.png": "Singular values of the products of state Jacobians",
+    "forget_bias.png": "Forget bias: gradient at the start, and training",
+    "clipping.png": "Clipping by global norm, from a start that explodes",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -67,8 +75,6 @@ class Config:
     """Held-out sequences for gradient norms."""
     seed: int = 0
     """Seed of all random numbers."""
-    quick: bool = False
-    """A small run of seconds, to see that everything works: T = 20, H = 12, 60 updates, 8 held-out sequences."""
 
     def __post_init__(self) -> None:
         for name, least in {"steps": 4, "hidden": 2, "batch": 1, "updates": 1, "sequences": 1}.items():
@@ -76,6 +82,9 @@ class Config:
         for name in ("learning_rate", "descent_rate", "clip"):
             runs.require(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
         runs.require(len(self.forget_biases) > 0, "forget_biases", "at least one", self.forget_biases)
+
+
+QUICK = Config(steps=20, hidden=12, updates=60, sequences=8)
 
 
 class Task(NamedTuple):
@@ -289,8 +298,6 @@ def losses_of(trained: dict[str, Trained]) -> dict[str, np.ndarray]:
 
 def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     """Train, measure and draw all four comparisons; return the figures."""
-    if config.quick:
-        config = dataclasses.replace(config, steps=20, hidden=12, updates=60, sequences=8)
     records, figures = {}, {}
 
     def keep(comparison: str, task: Task, trained: dict[str, Trained], ends: dict[str, Curves] | None = None) -> dict:
@@ -355,9 +362,16 @@ def write(records: dict[tuple[str, str], dict], figures: dict[str, Any], directo
     """Write the pictures and the metrics, print what a person wants to read, return the figures."""
     for name, figure in figures.items():
         figure.savefig(directory / f"{name}.png", dpi=150)
+    rows = [
+        runs.Row(
+            f"{name} on the {record['task']}", record["error"], "squared error", floor=f"{record['floor']:.4g} (mean)"
+        )
+        for (comparison, name), record in records.items()
+        if comparison == "cells"
+    ]
     path = directory / "metrics.jsonl"
     path.unlink(missing_ok=True)
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"rows": [row._asdict() for row in rows], "pictures": PICTURES}
     print("\nGradient at the first step relative to the last, at the start of training")
     for (comparison, name), record in records.items():
         plain = metrics.plain(record)

@@ -6,6 +6,7 @@ it; whatever else lies there, the experiment wrote.
 
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -15,12 +16,31 @@ import shlex
 import shutil
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 C = TypeVar("C")
 RESULTS = pathlib.Path("results")  # below the directory that the command is given in
 PACKAGES = ("jax", "jaxlib", "numpy", "optax")
 LATEST = "latest"
+
+
+class Row(NamedTuple):
+    """A figure of a run and what to set beside it; ``run`` returns them as ``rows``, for the report.
+
+    what: the model and the data, in a few words.
+    value, unit: the figure, and what it counts.
+    floor: what no learning gives. baseline: what a simple method gives. published: what others report, with the
+        source. Each with its name in words, empty where there is none.
+    parameters: how many numbers the model learns.
+    """
+
+    what: str
+    value: float
+    unit: str
+    floor: str = ""
+    baseline: str = ""
+    published: str = ""
+    parameters: int | None = None
 
 
 class InputError(ValueError):
@@ -146,6 +166,26 @@ def from_values(kind: Any, value: Any) -> Any:
             raise ValueError(f"unknown options: {', '.join(unknown)}")
         return kind(**{name: from_values(hints[name], item) for name, item in value.items()})  # pyright: ignore
     return pathlib.Path(value) if kind is pathlib.Path else value
+
+
+def pin_data(directory: pathlib.Path, about: dict[str, Any], content: str | bytes) -> None:
+    """Write down the data of a run in data.json, or make sure that a run goes on with the data it began with.
+
+    Args:
+        directory: of the run.
+        about: what to write, ``source`` among it: where the data come from, in words.
+        content: the data, or what tells them from others.
+
+    Raises:
+        InputError: the run began with other data.
+    """
+    data = content.encode(errors="surrogatepass") if isinstance(content, str) else content
+    about = about | {"sha256": hashlib.sha256(data).hexdigest()}
+    path = directory / "data.json"
+    if not path.exists():
+        write_json(path, about)
+    elif (known := read_json(path))["sha256"] != about["sha256"]:
+        raise InputError(f"the data are not the ones that this run began with, which were {known['source']}")
 
 
 def write_json(path: pathlib.Path, values: Any) -> None:

@@ -36,7 +36,7 @@ class Fit(NamedTuple):
     """How a run ended.
 
     state: the state after the last step.
-    reason: "steps" (all done), "interrupt" (Ctrl-C or SIGTERM) or "time" (the limit given).
+    reason: "steps" (all done), "early" (``stop_when``), "interrupt" (Ctrl-C or SIGTERM) or "time" (the limit given).
     """
 
     state: TrainState
@@ -52,6 +52,7 @@ def fit(
     evaluate: Callable[[TrainState], dict[str, Any]] | None = None,
     evaluate_every: int | None = None,
     on_evaluate: Sequence[Callable[[TrainState, dict[str, Any]], None]] = (),
+    stop_when: Callable[[dict[str, Any]], bool] | None = None,
     checkpoint_path: str | os.PathLike | None = None,
     checkpoint_every: int | None = None,
     metadata: dict[str, Any] | None = None,
@@ -79,6 +80,7 @@ def fit(
         evaluate: ``(state) -> dict`` of figures, called every ``evaluate_every`` steps and at the end.
         on_evaluate: called as ``hook(state, record)`` after each evaluation, to print samples, say. The state's
             memory is reused by the next step: copy what a hook keeps.
+        stop_when: ``(record) -> bool``, asked after each evaluation and its hooks; true ends the run early.
         checkpoint_path: the file that `save` writes every ``checkpoint_every`` steps and when the run ends.
         metadata: saved with every checkpoint, beside ``step`` and ``seconds``.
         metrics_path: a file of JSON lines, one record per step that was recorded. Records after
@@ -110,7 +112,7 @@ def fit(
         >>> float(end.state.params), end.reason, records[0]["step"], records[0]["loss"]
         (1.0, 'steps', 3, 28.0)
     """
-    _check(state, steps, evaluate, evaluate_every, checkpoint_path, checkpoint_every, log_every, time_limit)
+    _check(state, steps, evaluate, evaluate_every, stop_when, checkpoint_path, checkpoint_every, log_every, time_limit)
     done = int(state.step)
     seconds_before = _open_files(checkpoint_path, metrics_path, done)
     shown, clock = reporter(progress), _Clock(seconds_before, time_limit)
@@ -150,13 +152,17 @@ def fit(
             shown.record(record, clock.seconds(), clock.left(steps - done))
             for hook in on_evaluate if "evaluation" in record else ():
                 hook(state, record)
-            if checkpoint_path is not None and saves:
+            if stop_when is not None and "evaluation" in record and not last and stop_when(record):
+                reason = "early"
+            if checkpoint_path is not None and (saves or reason == "early"):
                 if metrics_path is not None:
                     metrics.sync(metrics_path)  # a checkpoint must not be ahead of the metrics
                 about = {"step": done, "seconds": record["seconds"]}
                 checkpoints.save(checkpoint_path, state, {**(metadata or {}), **about})
             clock.restart()
-        if reason != "steps":
+        if reason == "early":
+            shown.say(f"Stopped early, at step {done} of {steps}.")
+        elif reason != "steps":
             shown.say(_farewell(reason, done, steps, checkpoint_path, resume_with))
     return Fit(state, reason)
 
@@ -239,6 +245,7 @@ def _check(
     steps: Any,
     evaluate: Any,
     evaluate_every: Any,
+    stop_when: Any,
     checkpoint_path: Any,
     checkpoint_every: Any,
     log_every: Any,
@@ -256,6 +263,8 @@ def _check(
             checks.size(name, every)
             if needed is None:
                 raise ValueError(f"{needs}: expected one, since {name} is {every}, got None")
+    if stop_when is not None and evaluate is None:
+        raise ValueError("evaluate: expected one, since stop_when is asked after evaluations, got None")
     if time_limit is not None and checks.number("time_limit", time_limit) <= 0:
         raise ValueError(f"time_limit: expected more than 0 seconds, got {time_limit}")
 

@@ -18,7 +18,7 @@ import safetensors.numpy
 from experiments import char_lm, runs
 from experiments.data import text
 from experiments.ngram import lzma_loss, witten_bell
-from jaxrnn.training import train_state
+from experiments.training import Training
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +40,7 @@ def tiny(folder: pathlib.Path) -> char_lm.Config:
         window=12,
         overlap=3,
         dropout=0.1,
-        steps=250,
-        learning_rate=2e-2,
-        evaluate_every=100,
-        checkpoint_every=60,
+        training=Training(steps=250, learning_rate=2e-2, evaluate_every=100, checkpoint_every=60),
         sampling=char_lm.Sampling(prompt="abcab ", length=20),
     )
 
@@ -108,8 +105,7 @@ def test_an_evaluation_is_the_mean_over_all_characters(config: char_lm.Config):
     model = char_lm.model_of(config, vocabulary.size)
     params = model.init(jax.random.key(0))
     tokens = vocabulary.encode("abcab acbac x\nb")
-    state = train_state(params, char_lm.optimizer_of(config), jax.random.key(1))
-    figures = char_lm.evaluation(model, tokens, vocabulary, config)(state)
+    figures = char_lm.evaluation(model, tokens, vocabulary, config)(params)
 
     assert model.step is not None
     carry, losses = model.initial_carry(params, ()), []
@@ -124,9 +120,9 @@ def test_streams_of_an_evaluation_differ_only_in_what_they_forget(config: char_l
     vocabulary = text.vocabulary_of("abc \n")
     model = char_lm.model_of(config, vocabulary.size)
     tokens = vocabulary.encode("abcab acbac bcabb " * 30)
-    state = train_state(model.init(jax.random.key(0)), char_lm.optimizer_of(config), jax.random.key(1))
+    params = model.init(jax.random.key(0))
     one, many = (
-        float(char_lm.evaluation(model, tokens, vocabulary, dataclasses.replace(config, batch=batch))(state)["loss"])
+        float(char_lm.evaluation(model, tokens, vocabulary, dataclasses.replace(config, batch=batch))(params)["loss"])
         for batch in (1, 8)
     )
     assert one == pytest.approx(many, rel=0.01)
@@ -169,7 +165,7 @@ def test_a_run_does_not_go_on_with_another_text(finished: Finished, tmp_path: pa
     shutil.copytree(finished.directory, directory)
     other = tmp_path / "other.txt"
     other.write_text("abc " * 1000)
-    with pytest.raises(runs.InputError, match="not the one that this run began with"):
+    with pytest.raises(runs.InputError, match="not the ones that this run began with"):
         char_lm.run(dataclasses.replace(finished.config, data=other), directory)
 
 
@@ -182,7 +178,9 @@ def test_a_damaged_checkpoint_is_named(finished: Finished, tmp_path: pathlib.Pat
 
 
 def test_a_loss_that_is_no_number_ends_the_run_in_words(config: char_lm.Config, tmp_path: pathlib.Path):
-    config = dataclasses.replace(config, overlap=0, dropout=0.0, learning_rate=1e30, clip=1e30)
+    config = dataclasses.replace(
+        config, overlap=0, dropout=0.0, training=dataclasses.replace(config.training, learning_rate=1e30, clip=1e30)
+    )
     with pytest.raises(runs.InputError, match="lower learning rate"):
         char_lm.run(config, tmp_path)
 
@@ -225,9 +223,7 @@ def test_a_run_without_a_model_cannot_be_sampled(finished: Finished, tmp_path: p
     ("options", "message"),
     [
         ({"hidden": 0}, "--hidden: expected at least 1, got 0"),
-        ({"evaluate_every": -1}, "--evaluate-every"),
         ({"overlap": -1}, "--overlap: expected 0 or more, got -1"),
-        ({"learning_rate": 0.0}, "--learning-rate: expected more than 0"),
         ({"dropout": 1.0}, "--dropout: expected at least 0, less than 1, got 1.0"),
     ],
 )

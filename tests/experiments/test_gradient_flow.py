@@ -14,7 +14,7 @@ from experiments import gradient_flow, gradient_plots, runs
 def result(tmp_path_factory):
     directory = tmp_path_factory.mktemp("flow")
     with jax.numpy_dtype_promotion("standard"):  # as Adam needs it
-        return gradient_flow.run(gradient_flow.Config(quick=True), directory), directory
+        return gradient_flow.run(gradient_flow.QUICK, directory), directory
 
 
 def reach(result, comparison):
@@ -37,8 +37,8 @@ def test_a_larger_forget_bias_lets_more_gradient_through(result):
 
 
 def test_norms_begin_at_the_last_step(result):
-    for records in result[0].values():
-        for record in records.values():
+    for comparison in ("cells", "starts", "forget bias", "clipping"):
+        for record in result[0][comparison].values():
             norms = record["gradient norms at the start"]
             assert len(norms) == 20
             assert norms[0] == 1
@@ -62,7 +62,7 @@ def test_clipping_keeps_gradients_smaller(result):
 def test_it_writes_metrics_and_pictures(result):
     records, directory = result
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert {line["comparison"] for line in lines} == {"cells", "starts", "forget bias", "clipping"} == set(records)
+    assert {line["comparison"] for line in lines} == {"cells", "starts", "forget bias", "clipping"} < set(records)
     for name in ("gradient_norms", "singular_values", "starts", "forget_bias", "clipping"):
         assert (directory / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 

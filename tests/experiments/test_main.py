@@ -88,7 +88,7 @@ def test_help_shows_options_with_defaults(tmp_path: pathlib.Path):
         (["--resume", "a"], "run 'a': not found; no runs in results/char_lm yet"),
         (["--sample", "latest"], "run 'latest': not found"),
         (["--resume", "a", "--sample", "b"], "--resume and --sample exclude each other"),
-        (["--resume", "a", "--hidden", "9", "--top-k", "3"], "also given: --hidden, --sampling"),
+        (["--resume", "a", "--hidden", "9", "--top-k", "3"], "also given: --hidden, --top-k"),
     ],
 )
 def test_bad_input_is_an_error_in_words(

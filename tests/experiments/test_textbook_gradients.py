@@ -28,7 +28,7 @@ def case():
 
 
 def readings(result, number):
-    return {reading["how"]: reading for reading in result[0]["rows"][number - 1]["readings"]}
+    return {reading["how"]: reading for reading in result[0]["claims"][number - 1]["readings"]}
 
 
 @pytest.mark.parametrize("number", range(1, 12))
@@ -104,12 +104,12 @@ def start(result, name, units):
 
 
 def growth(result, number):
-    return [reading["growth"][0] for reading in result[0]["rows"][number - 1]["readings"]]
+    return [reading["growth"][0] for reading in result[0]["claims"][number - 1]["readings"]]
 
 
 def test_unscaled_normal_weights_saturate_and_explode(result):
     # One network was measured at 10⁴ over 20 steps with 50 units and at 10¹⁶ over 50 steps with 128.
-    for reading, measured in zip(result[0]["rows"][11]["readings"], (4, 16), strict=True):
+    for reading, measured in zip(result[0]["claims"][11]["readings"], (4, 16), strict=True):
         median, least, most = reading["growth"]
         assert least <= measured <= most
         assert abs(median - measured) < 2

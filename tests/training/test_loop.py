@@ -194,6 +194,15 @@ def test_a_second_signal_stops_at_once(tmp_path):
     assert language_model_run(tmp_path, steps=6).state.step == 6  # the checkpoint of step 5 is whole
 
 
+def test_it_stops_early_and_goes_on_from_there(tmp_path, whole):
+    evaluation: dict[str, Any] = {"evaluate": lambda state: {"step": state.step}, "evaluate_every": 4}
+    end = language_model_run(tmp_path, stop_when=lambda record: record["evaluation"]["step"] >= 7, **evaluation)
+    assert (end.reason, int(end.state.step)) == ("early", 8)
+    end = language_model_run(tmp_path, **evaluation)
+    assert end.reason == "steps"
+    assert_same_bits(end.state, whole[1])
+
+
 def test_a_time_limit_saves(tmp_path, whole):
     end = language_model_run(tmp_path, seconds_per_step=0.1, time_limit=0.3)
     assert end.reason == "time"

@@ -1,0 +1,211 @@
+"""Training as every experiment does it: AdamW, evaluations, the best parameters kept, all in the run's directory.
+
+A run that is started again in the same directory goes on exactly where it stopped.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from experiments import runs
+from experiments.devices import one_copy, sharing
+from jaxrnn.training import CheckpointError, NonFiniteLossError, TrainState, fit, load, save, train_state, train_step
+from jaxrnn.training import metrics as metrics_file
+
+Params = Any
+Evaluation = Callable[[Params], dict[str, Any]]
+Hook = Callable[[Params, dict[str, Any]], None]
+
+CHECKPOINT, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How long, how fast, and on what."""
+
+    steps: int = 1000
+    """Updates in all."""
+    learning_rate: float = 3e-3
+    """Highest learning rate of AdamW; it falls to zero by half a cosine."""
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate first rises from zero."""
+    weight_decay: float = 0.01
+    """Weight decay of AdamW, for matrices only; 0 makes it Adam."""
+    clip: float = 1.0
+    """Largest global norm of a gradient; greater ones are scaled down to it."""
+    evaluate_every: int = 250
+    """Steps between two evaluations."""
+    checkpoint_every: int = 250
+    """Steps between two checkpoints; an interruption writes one too."""
+    patience: int | None = None
+    """Evaluations without a better one after which training ends early; unless given, it never does."""
+    devices: int | None = None
+    """Cores, or GPUs, that share each batch; unless given, as many as leave eight sequences or more for each."""
+    seed: int = 0
+    """Seed of weights, of noise in training, and of the order of the data."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "evaluate_every", "checkpoint_every"):
+            runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("patience", "devices"):
+            value = getattr(self, name)
+            runs.require(value is None or value >= 1, name, "at least 1", value)
+        for name in ("weight_decay", "seed"):
+            runs.require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        for name in ("learning_rate", "clip"):
+            runs.require(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
+        runs.require(0 <= self.warmup < 1, "warmup", "at least 0, less than 1", self.warmup)
+
+
+class Trained(NamedTuple):
+    """What a training leaves.
+
+    params: the best ones of all evaluations.
+    figures: what that evaluation gave.
+    step: the updates made until then.
+    records: all records of the run, see `jaxrnn.training.fit`; the last has the seconds of the whole run.
+    parameters: how many numbers the parameters are.
+    """
+
+    params: Params
+    figures: dict[str, Any]
+    step: int
+    records: list[dict[str, Any]]
+    parameters: int
+
+
+def train(
+    directory: pathlib.Path,
+    options: Training,
+    init: Callable[[jax.Array], Params],
+    loss_fn: Callable[..., Any],
+    batches: Callable[[int], Any],
+    *,
+    rows: int,
+    evaluate: Evaluation,
+    minimize: str = "loss",
+    batch_axis: Any = 1,
+    carry: Callable[[Params], Any] = lambda params: (),
+    on_evaluate: Sequence[Hook] = (),
+    tokens_per_step: int | None = None,
+) -> Trained:
+    """Train a model in the directory of a run, or go on with the training that it holds.
+
+    Args:
+        directory: for checkpoint.safetensors, best.safetensors (the best parameters) and metrics.jsonl.
+        options: steps, learning rate and so on.
+        init: ``(key) -> params``.
+        loss_fn: as `jaxrnn.training.train_step` takes it; see `independent`.
+        batches: ``(n) -> batch``, of n alone.
+        rows: sequences in a batch, which all devices share evenly.
+        evaluate: ``(params) -> dict`` of figures, the one called ``minimize`` among them.
+        minimize: the figure that is best when it is least.
+        batch_axis: that of ``rows`` in a batch: an int, or a pytree prefix of the batch; sequences are time-major.
+        carry: ``(params) -> carry``, the one of the first step, where steps hand on a carry.
+        on_evaluate: called as ``hook(params, record)`` after each evaluation.
+        tokens_per_step: to show the speed in tokens.
+
+    Raises:
+        runs.Stopped: Ctrl-C; the checkpoint is written.
+        runs.InputError: a damaged checkpoint, a loss that is not finite.
+    """
+    optimizer = optimizer_of(options)
+    init_key, run_key = jax.random.split(jax.random.key(options.seed))
+    params = jax.jit(init)(init_key)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    state = train_state(params, optimizer, run_key, carry(params))
+    with _in_words():
+        if (directory / CHECKPOINT).exists():
+            state, _ = load(directory / CHECKPOINT, state)
+            print(f"Continuing at step {int(state.step)}", flush=True)
+        devices = sharing(rows, options.devices)
+        print(f"Device: {len(devices)} × {devices[0].device_kind}; {parameters:,} parameters", flush=True)
+        best = _Best(directory / BEST, params, minimize)
+        if not _ended_early(options, int(state.step), best.step):
+            end = fit(
+                state,
+                train_step(loss_fn, optimizer, devices=devices, batch_axis=batch_axis),
+                batches,
+                steps=options.steps,
+                evaluate=lambda state: evaluate(one_copy(state.params)),
+                evaluate_every=options.evaluate_every,
+                on_evaluate=[functools.partial(_call, hook) for hook in (best, *on_evaluate)],
+                stop_when=lambda record: _ended_early(options, record["step"], best.step),
+                checkpoint_path=directory / CHECKPOINT,
+                checkpoint_every=options.checkpoint_every,
+                metrics_path=directory / METRICS,
+                tokens_per_step=tokens_per_step,
+                resume_with=f"python -m experiments {directory.parent.name} --resume {directory.name}",
+            )
+            if end.reason in ("interrupt", "time"):
+                raise runs.Stopped
+    records = metrics_file.read(directory / METRICS)
+    return Trained(best_params(directory, params), best.figures, best.step, records, parameters)
+
+
+def independent(loss: Callable[[Params, Any, jax.Array], Any]) -> Callable[..., Any]:
+    """Return ``(params, batch, key) -> loss`` as `jaxrnn.training.train_step` takes it, for batches without a carry.
+
+    The loss is a mean, or a pair (sum, weight).
+    """
+    return lambda params, carry, batch, key: (loss(params, batch, key), (carry, {}))
+
+
+def optimizer_of(options: Training) -> optax.GradientTransformation:
+    """Return AdamW with clipping, warm-up and half a cosine."""
+    warmup = round(options.warmup * options.steps)
+    rate = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warmup, options.steps)
+    matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    adamw = optax.adamw(rate, weight_decay=options.weight_decay, mask=matrices)
+    return optax.chain(optax.clip_by_global_norm(options.clip), adamw)
+
+
+def best_params(directory: pathlib.Path, like: Params) -> Params:
+    """Return the best parameters of a run; ``like`` has their shapes.
+
+    Raises:
+        runs.InputError: there are none yet, or the file is damaged.
+    """
+    if not (directory / BEST).exists():
+        raise runs.InputError(f"{directory}: no model yet; continue the run with --resume {directory.name}")
+    with _in_words():
+        return load(directory / BEST, like)[0]
+
+
+class _Best:
+    """The hook that saves the parameters whenever they are better than all before: ``step`` and ``figures`` of them."""
+
+    def __init__(self, path: pathlib.Path, like: Params, minimize: str) -> None:
+        about = load(path, like)[1] if path.exists() else {"step": 0, "figures": {minimize: math.inf}}
+        self._path, self._minimize = path, minimize
+        self.step, self.figures = about["step"], about["figures"]
+
+    def __call__(self, params: Params, record: dict[str, Any]) -> None:
+        figures = record["evaluation"]
+        if figures[self._minimize] is not None and figures[self._minimize] < self.figures[self._minimize]:
+            self.step, self.figures = record["step"], figures
+            save(self._path, params, {"step": self.step, "figures": figures})
+
+
+def _call(hook: Hook, state: TrainState, record: dict[str, Any]) -> None:
+    hook(one_copy(state.params), record)
+
+
+def _ended_early(options: Training, step: int, best: int) -> bool:
+    return options.patience is not None and step - best >= options.patience * options.evaluate_every
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Let what training and checkpoints complain of end as an error of the user's input, without a traceback."""
+    try:
+        yield
+    except (CheckpointError, NonFiniteLossError) as error:
+        raise runs.InputError(str(error)) from error

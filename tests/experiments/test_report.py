@@ -1,0 +1,87 @@
+"""The report: what it tells of runs, and what it leaves as it is."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from experiments.report import report
+from experiments.runs import Row
+
+README = "# Experiments\n\nProse.\n\n<!-- results of sums -->\nold\n<!-- end of results of sums -->\n\nMore prose.\n"
+NAMES = {"sums": "Sums of numbers.", "products": "Products of numbers."}
+
+
+def finish(results: pathlib.Path, experiment: str, run: str, options: str, value: float, **more: Any) -> None:
+    """Leave a finished run behind, with a picture."""
+    folder = results / experiment / run
+    folder.mkdir(parents=True)
+    command = f"python -m experiments {experiment} {options}".strip()
+    config = {"experiment": experiment, "command": command, "started": "2020-01-01", "cores": 2, "python": "3.11"}
+    row = Row("GRU", value, "nats", floor="2.0 (mean)", parameters=1234)._asdict() | more
+    (folder / "config.json").write_text(json.dumps(config | {"packages": {"jax": "0.10"}}))
+    (folder / "curves.png").write_bytes(run.encode())
+    result = {"rows": [row], "seconds": 61.0, "pictures": {"curves.png": "Curves of it"}}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A folder for the report, beside results."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "README.md").write_text(README)
+    return tmp_path / "experiments"
+
+
+def test_runs_become_rows_between_the_marks(folder: pathlib.Path):
+    results = folder.parent / "results"
+    finish(results, "sums", "a", "--run a --hidden 8", 1.25, baseline="1.5 (last value)")
+    finish(results, "sums", "quick", "--quick", 9.0)
+    finish(results, "products", "b", "", 0.5)
+    (results / "sums" / "unfinished").mkdir()
+    (results / "sums" / "unfinished" / "config.json").write_text("{}")
+    told = report(results, folder, NAMES)
+    text = (folder / "README.md").read_text()
+    assert sorted(told) == ["python -m experiments products", "python -m experiments sums --run a --hidden 8"]
+    assert "| GRU | **1.25** nats | 2.0 (mean) | 1.5 (last value) |  | 1,234 | 1 min 1 s |" in text
+    assert "python -m experiments sums --run a --hidden 8\n" in text
+    assert "![Curves of it](figures/sums/a_curves.png)" in text
+    assert (folder / "figures" / "sums" / "a_curves.png").read_bytes() == b"a"
+    assert "old" not in text
+    assert text.startswith("# Experiments\n\nProse.\n")
+    assert text.index("More prose.") < text.index("## products\n\nProducts of numbers.\n")
+    assert "--quick" not in text
+
+
+def test_it_is_the_same_when_nothing_is_new_and_keeps_runs_made_elsewhere(folder: pathlib.Path):
+    results = folder.parent / "results"
+    finish(results, "sums", "a", "--hidden 8", 1.25)
+    report(results, folder, NAMES)
+    first = (folder / "README.md").read_text()
+    report(results, folder, NAMES)
+    assert (folder / "README.md").read_text() == first
+    report(folder.parent / "nothing", folder, NAMES)
+    assert (folder / "README.md").read_text() == first
+
+
+def test_a_newer_run_of_a_command_takes_its_place(folder: pathlib.Path):
+    finish(folder.parent / "old", "sums", "a", "--hidden 8", 1.25)
+    finish(folder.parent / "new", "sums", "a", "--hidden 8", 0.75)
+    report(folder.parent / "old", folder, NAMES)
+    report(folder.parent / "new", folder, NAMES)
+    text = (folder / "README.md").read_text()
+    assert "**0.75** nats" in text
+    assert "1.25" not in text
+
+
+def test_runs_of_several_seeds_are_one_row(folder: pathlib.Path):
+    results = folder.parent / "results"
+    for seed, value in enumerate((1.0, 2.0, 3.0)):
+        finish(results, "sums", f"s{seed}", f"--run s{seed} --hidden 8 --seed {seed}", value)
+    finish(results, "sums", "other", "--hidden 9", 5.0)
+    report(results, folder, NAMES)
+    text = (folder / "README.md").read_text()
+    assert "**2 ± 1** nats (3 seeds)" in text
+    assert "**5** nats" in text
+    assert text.count("![") == 2

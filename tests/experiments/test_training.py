@@ -1,0 +1,102 @@
+"""Training in the directory of a run: the best parameters, early stopping, and going on where it stopped."""
+
+import dataclasses
+import math
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import runs
+from experiments.training import Training, best_params, independent, train
+
+OPTIONS = Training(steps=12, learning_rate=0.5, evaluate_every=2, checkpoint_every=5, devices=1)
+
+
+@pytest.fixture(autouse=True)
+def _optimisers_promote():
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def descend(directory: pathlib.Path, options: Training = OPTIONS, wanted: float = 1.0, **more: Any):
+    """Minimise (w - 2)², and judge by (w - wanted)²."""
+    return train(
+        directory,
+        options,
+        lambda key: jnp.zeros(()),
+        independent(lambda params, batch, key: (params - batch) ** 2),
+        lambda step: jnp.asarray(2.0),
+        rows=1,
+        batch_axis=None,
+        evaluate=lambda params: {"loss": (params - wanted) ** 2, "w": params},
+        **more,
+    )
+
+
+def test_the_best_parameters_are_those_of_the_best_evaluation(tmp_path: pathlib.Path):
+    seen = []
+    trained = descend(tmp_path, on_evaluate=[lambda params, record: seen.append((float(params), record["step"]))])
+    losses = [record["evaluation"]["loss"] for record in trained.records if "evaluation" in record]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    assert [step for _, step in seen] == [2, 4, 6, 8, 10, 12]
+    assert (float(trained.params), trained.step) == seen[best]
+    assert trained.step < 12, "the optimum of the loss lies beyond that of the evaluation"
+    assert trained.figures["loss"] == losses[best]
+    assert float(best_params(tmp_path, jnp.zeros(()))) == float(trained.params)
+    assert trained.parameters == 1
+
+
+def test_it_ends_early_once_nothing_gets_better_and_stays_ended(tmp_path: pathlib.Path):
+    options = dataclasses.replace(OPTIONS, steps=1000, patience=2)
+    trained = descend(tmp_path, options)
+    end = trained.records[-1]["step"]
+    assert end == trained.step + 2 * options.evaluate_every
+    again = descend(tmp_path, options)
+    assert again.records == trained.records
+    assert float(again.params) == float(trained.params)
+
+
+def test_it_goes_on_where_it_stopped(tmp_path: pathlib.Path):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    once = descend(whole)
+
+    def cut(params: Any, record: dict[str, Any]) -> None:
+        if record["step"] == 8:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        descend(halves, on_evaluate=[cut])
+    twice = descend(halves)
+    assert float(twice.params) == float(once.params)
+    assert [record["step"] for record in twice.records] == [record["step"] for record in once.records]
+
+
+def test_what_goes_wrong_is_said_in_words(tmp_path: pathlib.Path):
+    with pytest.raises(runs.InputError, match="no model yet; continue the run with --resume"):
+        best_params(tmp_path, jnp.zeros(()))
+    with pytest.raises(runs.InputError, match="lower learning rate"):
+        descend(tmp_path, dataclasses.replace(OPTIONS, learning_rate=1e30, clip=1e30))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("steps", 0),
+        ("evaluate_every", -1),
+        ("checkpoint_every", 0),
+        ("patience", 0),
+        ("devices", 0),
+        ("learning_rate", 0.0),
+        ("clip", 0.0),
+        ("weight_decay", -0.1),
+        ("seed", -1),
+        ("warmup", 1.0),
+        ("learning_rate", math.nan),
+    ],
+)
+def test_an_option_out_of_range_is_named(option: str, value: Any):
+    with pytest.raises(runs.InputError, match=f"--{option.replace('_', '-')}: expected"):
+        Training(**{option: value})
