@@ -1,5 +1,6 @@
 """Ways to look at a recurrent network: functions that take a cell, a model or its states and return arrays."""
 
+from jaxrnn.analysis.gates import gate_activations
 from jaxrnn.analysis.gradient_flow import (
     GradientNorms,
     carry_gradients,
@@ -9,13 +10,16 @@ from jaxrnn.analysis.gradient_flow import (
     state_jacobians,
 )
 from jaxrnn.analysis.saliency import IntegratedGradients, input_gradients, integrated_gradients
+from jaxrnn.analysis.states import carries
 from jaxrnn.analysis.trajectories import PrincipalComponents, principal_components
 
 __all__ = [
     "GradientNorms",
     "IntegratedGradients",
     "PrincipalComponents",
+    "carries",
     "carry_gradients",
+    "gate_activations",
     "gradient_norms",
     "input_gradients",
     "integrated_gradients",

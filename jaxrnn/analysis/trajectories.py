@@ -64,6 +64,6 @@ def principal_components(states: Any, count: int = 2) -> PrincipalComponents:
     directions = vectors[:, ::-1][:, :count].T
     greatest = jnp.take_along_axis(directions, jnp.abs(directions).argmax(axis=1, keepdims=True), axis=1)
     directions = directions * jnp.sign(greatest)
-    shares = variances[::-1][:count] / variances.sum()
+    shares = variances[::-1][:count] / jnp.maximum(variances.sum(), jnp.finfo(states.dtype).tiny)
     coordinates = jnp.matmul(centred, directions.T, precision="highest").reshape(*states.shape[:-1], count)
     return PrincipalComponents(coordinates, directions, mean, shares)

@@ -32,3 +32,9 @@ def test_they_are_the_singular_vectors_of_the_centred_states(key, float64):
 def test_what_is_wrong_is_named(arguments, error, message):
     with pytest.raises(error, match=message):
         principal_components(*arguments)
+
+
+def test_states_that_never_move_have_no_variance():
+    found = principal_components(jnp.ones((5, 3)), 2)
+    assert np.isfinite(found.coordinates).all()
+    assert (np.asarray(found.shares) == 0).all()
