@@ -10,9 +10,12 @@ import rich.table
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+
+from experiments.training import Trained
 
 NOTE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "va": "bottom", "ha": "right"}
+LABELS = ({"label": "validation"}, {"label": "test, at the best validation", "linestyle": ""})
 COLOURS = [to_hex(colour) for colour in matplotlib.colormaps["tab10"](range(10))]
 
 
@@ -40,7 +43,7 @@ class Saliency(NamedTuple):
 
 def draw_curves(
     path: pathlib.Path,
-    records: list[dict[str, Any]],
+    trained: Trained,
     over_time: list[float],
     floors: dict[str, float],
     accuracy: float,
@@ -49,26 +52,29 @@ def draw_curves(
     """Draw the errors in validation over the training steps, and the test accuracy over the steps of a sequence."""
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     training, reading = figure.subplots(1, 2)
-    evaluated = [record for record in records if "evaluation" in record]
+    evaluated = [record for record in trained.records if "evaluation" in record]
     steps, errors = zip(*((record["step"], record["evaluation"]["error"]) for record in evaluated), strict=True)
-    end = steps[-1]
-    training.plot(steps, errors, color="tab:orange", marker="o", markersize=4, label="validation")
-    training.plot([end], [1 - accuracy], color="tab:red", marker="*", markersize=11, linestyle="", label="test, best")
-    for name, value in floors.items():
-        training.axhline(1 - value, color="0.45", linestyle="--", linewidth=1)
-        training.annotate(f"{name}  {1 - value:.1%}", (end, 1 - value), (0, 3), **NOTE)
+    tested, others = 1 - accuracy, {name: 1 - value for name, value in floors.items()}
+    least = min((error for error in (*errors, tested, *others.values()) if error > 0), default=0.1) / 1.5
+    shown = lambda error: max(error, least)  # a logarithm has no place for none
+    training.plot(steps, [shown(error) for error in errors], color="tab:orange", marker="o", markersize=4, **LABELS[0])
+    training.plot([trained.step], [shown(tested)], color="tab:red", marker="*", markersize=11, **LABELS[1])
+    for name, error in others.items():
+        training.axhline(shown(error), color="0.45", linestyle="--", linewidth=1)
+        training.annotate(f"{name}  {error:.1%}", (steps[-1], shown(error)), (0, 3), **NOTE)
+    training.annotate(f"{tested:.1%}", (trained.step, shown(tested)), (-7, 3), **NOTE | {"color": "tab:red"})
     training.set_yscale("log")
-    training.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    training.yaxis.set_minor_formatter(PercentFormatter(1, decimals=None))
-    training.tick_params(axis="y", which="minor", labelsize=7)
-    training.set(xlabel="training step", ylabel="errors", xlim=(0, 1.02 * end))
+    training.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    training.yaxis.set_minor_locator(NullLocator())
+    training.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 * error:.3g}%"))
+    training.set(xlabel="training step", ylabel="errors", xlim=(0, 1.02 * steps[-1]), ylim=(least / 1.2, 1.3))
     training.set_title(title, loc="left", fontsize=11)
-    training.legend(loc="lower left", frameon=False)
+    training.legend(loc="upper right", bbox_to_anchor=(1, 0.9), frameon=False)
     times = np.arange(1, len(over_time) + 1)
     reading.plot(times, over_time, color="tab:blue", marker="." if len(times) < 40 else None)
     reading.axhline(floors["majority"], color="0.45", linestyle="--", linewidth=1)
     reading.annotate(f"majority  {floors['majority']:.1%}", (times[-1], floors["majority"]), (0, 3), **NOTE)
-    reading.annotate(f"{over_time[-1]:.1%}", (times[-1], over_time[-1]), (0, 4), color="tab:blue", **NOTE)
+    reading.annotate(f"{over_time[-1]:.1%}", (times[-1], over_time[-1]), (0, 4), **NOTE | {"color": "tab:blue"})
     reading.yaxis.set_major_formatter(PercentFormatter(1))
     reading.set(xlabel="steps read", ylabel="accuracy", ylim=(0, 1.05), xlim=(0, None))
     reading.set_title("test accuracy, were the sequence cut there", loc="left", fontsize=11)

@@ -153,7 +153,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     over_time = accuracy_over_time(config, order, trained.params, images.test)
     size = f", {order.height}×{order.width}" if config.shrink > 1 else ""
     what = f"{_name(config)} on {images.name} {ORDERS[config.order]}{size}"
-    draw_curves(directory / "curves.png", trained.records, over_time, floors, accuracy, what)
+    draw_curves(directory / "curves.png", trained, over_time, floors, accuracy, what)
     draw_states(directory / "states.png", trajectories(config, order, trained.params, images.test), what)
     draw_saliency(directory / "saliency.png", saliency(model, order, trained.params, images.test), what)
     console.print(table(floors, accuracy, trained.step, _name(config), counts[2]))
