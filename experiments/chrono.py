@@ -19,14 +19,7 @@ import jaxrnn
 
 
 def chrono(cell: jaxrnn.Cell, longest: int) -> jaxrnn.Cell:
-    """Return an LSTM, GRU or JANET that starts with memories of up to ``longest`` steps.
-
-    Example:
-        >>> params = chrono(jaxrnn.gru(3, 2), 100).init(jax.random.key(0))
-        >>> reset, update, candidate = jnp.split(params.bias, 3)
-        >>> bool((update > 0).all()), reset.tolist(), candidate.tolist()
-        (True, [0.0, 0.0], [0.0, 0.0])
-    """
+    """Return an LSTM, GRU or JANET that starts with memories of up to ``longest`` steps."""
 
     def init(key: jax.Array) -> Any:
         cell_key, span_key = jax.random.split(key)

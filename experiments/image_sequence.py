@@ -155,7 +155,8 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     what = f"{_name(config)} on {images.name} {ORDERS[config.order]}{size}"
     draw_curves(directory / "curves.png", trained, over_time, floors, accuracy, what)
     draw_states(directory / "states.png", trajectories(config, order, trained.params, images.test), what)
-    draw_saliency(directory / "saliency.png", saliency(model, order, trained.params, images.test), what)
+    maps = saliency(model, order, trained.params, images.test)
+    draw_saliency(directory / "saliency.png", maps, what)
     console.print(table(floors, accuracy, trained.step, _name(config), counts[2]))
     row = Row(
         what,
@@ -179,6 +180,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         "best_step": trained.step,
         "without_a_network": floors,
         "accuracy_over_time": over_time,
+        "integrated_gradients_gap": maps.gap,
         "parameters": trained.parameters,
         "seconds": trained.records[-1]["seconds"],
     }
