@@ -68,7 +68,7 @@ class Config:
     """Share of each recurrent layer's outputs set to zero in training."""
     batch: int = 64
     """Images read side by side."""
-    training: Training = Training(steps=1500, learning_rate=4e-3, evaluate_every=150, checkpoint_every=300)
+    training: Training = Training(steps=800, learning_rate=4e-3, evaluate_every=100, checkpoint_every=200)
     """How it is trained."""
 
     def __post_init__(self) -> None:
