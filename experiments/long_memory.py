@@ -191,7 +191,8 @@ def reach_of(cell: jaxrnn.Cell, task: Task, drawn: tuple[Array, Array]) -> Calla
 
         def loss(carries: Any) -> Array:
             h = getattr(carries, "h", carries)[-1:]
-            return task.loss(h @ readout.kernel + readout.bias, wanted) * wanted.shape[1]
+            _, answer = jaxrnn.dense(h.shape[-1], task.outputs, dtype=h.dtype).apply(readout, h)
+            return task.loss(answer, wanted) * wanted.shape[1]  # a sum: the sequences stay apart
 
         total = gradient_norms(cell, cell_params, xs, loss).total
         return jnp.median(total[::-1] / total[-1:], axis=1)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import signal
 from typing import Any
 
 import jax
@@ -57,6 +58,24 @@ def test_it_ends_early_once_nothing_gets_better_and_stays_ended(tmp_path: pathli
     again = descend(tmp_path, options)
     assert again.records == trained.records
     assert float(again.params) == float(trained.params)
+
+
+def test_it_ends_once_a_figure_is_good_enough_and_stays_ended(tmp_path: pathlib.Path):
+    options = dataclasses.replace(OPTIONS, steps=1000)
+    trained = descend(tmp_path, options, wanted=2.0, enough=0.1)
+    evaluations = [record["evaluation"]["loss"] for record in trained.records if "evaluation" in record]
+    assert evaluations[-1] == trained.figures["loss"] <= 0.1 < min(evaluations[:-1])
+    assert descend(tmp_path, options, wanted=2.0, enough=0.1).records == trained.records
+
+
+def test_a_training_of_several_says_how_to_resume_the_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
+    def interrupt(params: Any, record: dict[str, Any]) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    run = tmp_path / "experiment" / "name"
+    with pytest.raises(runs.Stopped):
+        descend(run / "part", on_evaluate=[interrupt], run=run)
+    assert "python -m experiments experiment --resume name" in "".join(capsys.readouterr())
 
 
 def test_it_goes_on_where_it_stopped(tmp_path: pathlib.Path):

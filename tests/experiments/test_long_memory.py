@@ -1,0 +1,172 @@
+"""The problems of long memory, what is measured on them, and a run that is stopped and goes on."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from experiments import long_memory, memory_report, runs
+from experiments.data import memory
+from experiments.memory_cells import CONTENDERS, chrono
+from experiments.memory_report import Outcome
+from experiments.training import Training
+
+TINY = long_memory.Config(
+    length=4,
+    cells=("linear-orthogonal", "vanilla-scaled"),
+    hidden=3,
+    batch=4,
+    held_out=8,
+    gradients=4,
+    training=Training(steps=12, learning_rate=1e-2, evaluate_every=6, checkpoint_every=6, devices=1),
+)
+
+
+@pytest.fixture(autouse=True)
+def _optimisers_promote():
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+class Finished(NamedTuple):
+    directory: pathlib.Path
+    result: dict[str, Any]
+    first: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run that was stopped after its first cell, ``first`` being when that one's files were written."""
+    directory = tmp_path_factory.mktemp("finished")
+    long_memory.run(dataclasses.replace(TINY, cells=TINY.cells[:1]), directory)
+    first = times(directory / TINY.cells[0])
+    return Finished(directory, long_memory.run(TINY, directory), first)
+
+
+def times(directory: pathlib.Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in directory.iterdir()}
+
+
+def test_a_run_leaves_a_training_for_each_cell_and_a_picture(finished: Finished):
+    directory, result, _ = finished
+    json.dumps(result)
+    assert {path.name for path in directory.iterdir()} == {*TINY.cells, "curves.png"}
+    assert (directory / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert [row["value"] for row in result["rows"]] == [told["loss"] for told in result["cells"].values()]
+    for told in result["cells"].values():
+        assert [step for step, _ in told["curve"]] == [6, 12]
+        assert len(told["reach_start"]) == len(told["reach_end"]) == 4
+        assert told["solved_step"] is None
+
+
+def test_a_cell_that_is_trained_is_not_trained_again(finished: Finished):
+    directory, result, first = finished
+    assert {"best.safetensors", "checkpoint.safetensors", "metrics.jsonl", "result.json"} == first.keys()
+    assert times(directory / TINY.cells[0]) == first
+    assert long_memory.run(TINY, directory) == result
+
+
+def test_a_cell_that_diverges_is_told_of(tmp_path: pathlib.Path):
+    training = dataclasses.replace(TINY.training, learning_rate=1e30, clip=1e30)
+    config = dataclasses.replace(TINY, cells=("linear-orthogonal",), training=training)
+    told = long_memory.run(config, tmp_path)["cells"]["linear-orthogonal"]
+    assert told["diverged"] is not None
+    assert "diverged" in memory_report.verdict(Outcome(**told), 1 / 6)
+
+
+def test_symbols_are_copied_after_the_sign():
+    tokens, targets = (np.asarray(part).T for part in memory.draw_copy(jax.random.key(0), 5, 7))
+    assert tokens.shape == targets.shape == (7, 25)
+    for shown, wanted in zip(tokens.tolist(), targets.tolist(), strict=True):
+        assert set(shown[:10]) <= set(range(1, 9))
+        assert shown[10:] == [0] * 4 + [9] + [0] * 10
+        assert wanted == [0] * 15 + shown[:10]
+
+
+def test_the_adding_problem_asks_for_the_marked_numbers():
+    task = memory.adding(6)
+    xs, targets = task.draw(jax.random.key(0), 5)
+    np.testing.assert_allclose((xs[..., 0] * xs[..., 1]).sum(0), targets[0, :, 0], rtol=1e-6)
+    np.testing.assert_array_equal(xs[:3, :, 1].sum(0), 1)
+    np.testing.assert_array_equal(xs[3:, :, 1].sum(0), 1)
+
+
+def test_floors_are_what_no_memory_gives():
+    adding, copy = memory.adding(5), memory.copy(7)
+    _, sums = adding.draw(jax.random.key(0), 20_000)
+    assert float(adding.loss(jnp.ones_like(sums), sums)) == pytest.approx(adding.floor, rel=0.03)
+    _, targets = copy.draw(jax.random.key(1), 3)
+    logits = np.full((*targets.shape, copy.outputs), -1e4, np.float32)
+    logits[: copy.first, :, 0] = logits[copy.first :, :, 1:] = 0
+    assert float(copy.loss(jnp.asarray(logits), targets)) == pytest.approx(copy.floor, rel=1e-5)
+    assert copy.floor == pytest.approx(10 * math.log(8) / 27)
+
+
+def test_the_gradient_of_a_linear_cell_shrinks_as_its_weights_do():
+    task = memory.copy(4)
+    cell = jaxrnn.vanilla(task.inputs, 3, activation="identity", recurrent_init=jaxrnn.initializers.orthogonal(0.5))
+    model = jaxrnn.serial(jaxrnn.recurrent(cell), jaxrnn.dense(3, task.outputs))
+    reach = long_memory.reach_of(cell, task, task.draw(jax.random.key(0), 2))(model.init(jax.random.key(1)))
+    assert len(reach) == 15, "from the first symbol recalled back to the first shown"
+    np.testing.assert_allclose(reach, 0.5 ** np.arange(15.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_every_cell_fits_the_model(name: str):
+    cell = CONTENDERS[name].make(3, 5, 7)
+    params = jax.eval_shape(cell.init, jax.random.key(0))
+    carry, ys = jax.eval_shape(lambda params: jaxrnn.unroll(cell, params, jnp.ones((2, 4, 3))), params)
+    assert ys.shape == (2, 4, 5)
+    assert getattr(carry, "h", carry).shape == (4, 5), "reach_of takes the output from the carry"
+
+
+def test_chrono_starts_the_gates_to_forget_over_all_times():
+    lstm = chrono(jaxrnn.lstm(2, 64), 50, keeps=1, admits=0)
+    admits, keeps, *others = np.asarray(lstm.init(jax.random.key(0)).bias).reshape(4, 64)
+    np.testing.assert_array_equal(admits, -keeps)
+    assert not np.any(others)
+    times = np.exp(keeps)
+    assert 1 <= times.min() < 5 < 45 < times.max() <= 49
+    assert times.mean() == pytest.approx(25, abs=5)
+    gru = CONTENDERS["gru-chrono"].make(2, 64, 50).init(jax.random.key(0))
+    reset, update, candidate = np.asarray(gru.bias).reshape(3, 64)
+    assert update.min() >= 0 < update.max()
+    assert not np.any([reset, candidate])
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"solved_step": 300, "loss": 0.001}, "solved at step 300"),
+        ({"loss": 0.05}, "not solved in 2,000 steps, but 70% below the floor"),
+        ({"reach_end": [1.0, 2e-9]}, "not solved: the gradient vanishes, 2e-09 of it reaches step 1"),
+        ({"reach_end": [1.0, 3e7]}, "not solved: the gradient explodes, 3e+07 times it reaches step 1"),
+        ({"reach_end": [1.0, 0.3]}, "not solved in 2,000 steps, though 0.3 of the gradient reaches step 1"),
+    ],
+)
+def test_a_verdict_says_what_was_measured(told: dict[str, Any], words: str):
+    failed = Outcome("GRU", 9, 0.166, None, None, 2000, 60.0, None, [1.0, 1.0], [1.0, 1.0], "", [])
+    assert memory_report.verdict(failed._replace(**told), 1 / 6) == words
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length": 3}, "--length: expected at least 4, got 3"),
+        ({"held_out": 0}, "--held-out: expected at least 1"),
+        ({"solved": 0.0}, "--solved: expected more than 0"),
+        ({"cells": ("gru", "elman")}, "--cells: expected some of vanilla-scaled, .* got 'gru elman'"),
+        ({"cells": ("gru", "gru")}, "--cells: .* each once"),
+        ({"cells": ()}, "--cells: expected some of"),
+    ],
+)
+def test_an_option_out_of_range_is_named(options: dict[str, Any], message: str):
+    with pytest.raises(runs.InputError, match=message):
+        long_memory.Config(**options)
