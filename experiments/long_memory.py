@@ -41,6 +41,7 @@ PUBLISHED = {
     ("copy", "lstm-bias-1"): "at the floor for T = 1,000 (LSTM, Bai et al. 2018)",
 }
 RESULT = "result.json"
+DRAWS = 2  # folded into the key of the seed, whose children 0 and 1 are those of `first_params`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +121,8 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
     print(f"\n{words}", flush=True)
     cell, own = make(task.inputs, config.hidden, config.length), directory / name
     model = jaxrnn.serial(jaxrnn.recurrent(cell), jaxrnn.dense(config.hidden, task.outputs))
-    train_key, valid_key, test_key, probe_key = jax.random.split(jax.random.key(config.training.seed), 4)
+    drawn = jax.random.fold_in(jax.random.key(config.training.seed), DRAWS)
+    train_key, valid_key, test_key, probe_key = jax.random.split(drawn, 4)
     valid, test = (task.draw(key, config.held_out) for key in (valid_key, test_key))
 
     def answers(params: Any, xs: Array, targets: Array) -> Array:
