@@ -26,7 +26,7 @@ from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.scores import ADDITIVE, PRODUCT, Score, average, project, seen, softmax
 from jaxrnn.steps import leading_axes, valid_steps, zero_unless
-from jaxrnn.types import Array
+from jaxrnn.types import Array, Spec, recorded
 
 __all__ = ["Attention", "AttentionParams", "Memory", "additive", "dot", "general", "scaled_dot"]
 
@@ -74,6 +74,7 @@ class Attention(NamedTuple):
     score: how keys and query give e.
     query_size: Q.
     context_size: C.
+    spec: the call that made it.
     """
 
     init: Callable[..., AttentionParams]
@@ -83,8 +84,10 @@ class Attention(NamedTuple):
     score: Score
     query_size: int
     context_size: int
+    spec: Spec | None = None
 
 
+@recorded
 def dot(size: int) -> Attention:
     """Return dot-product attention, e_s = h · m_s, c = Σ_s softmax(e)_s m_s; it has no weights.
 
@@ -110,6 +113,7 @@ def dot(size: int) -> Attention:
     return _attention(f"dot({size})", {}, PRODUCT, size, size, size)
 
 
+@recorded
 def general(
     query_size: int,
     memory_size: int,
@@ -144,6 +148,7 @@ def general(
     return _attention(call, shapes, PRODUCT, query_size, memory_size, memory_size, kernel_init, dtype)
 
 
+@recorded
 def scaled_dot(
     query_size: int,
     memory_size: int,
@@ -184,6 +189,7 @@ def scaled_dot(
     return _attention(call, shapes, PRODUCT, query_size, memory_size, size, kernel_init, dtype, scale)
 
 
+@recorded
 def additive(
     query_size: int,
     memory_size: int,

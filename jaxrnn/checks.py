@@ -5,7 +5,9 @@ known only outside jit; `concrete` tells.
 """
 
 import math
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -149,6 +151,13 @@ def array(name: str, value: Any) -> Array:
         return jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}") from error
+
+
+def path(name: str, value: Any) -> Path:
+    """Return ``value`` as a path, or raise naming the argument."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name}: expected a path, got {outline(value)}")
+    return Path(value)
 
 
 def constant(name: str, value: Any) -> np.ndarray:

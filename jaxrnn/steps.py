@@ -66,8 +66,8 @@ def valid_steps(time: int, batch: tuple[int, ...], lengths: Any, mask: Any) -> A
 def valid_like(xs: Array, lengths: Any, mask: Any) -> Array | None:
     """Return which steps of ``xs`` are valid, where it is not known how many of its axes are features."""
     if mask is not None:
-        return valid_steps(len(xs), np.shape(mask)[1:], lengths, mask)
-    return None if lengths is None else valid_steps(len(xs), np.shape(lengths), lengths, None)
+        return valid_steps(xs.shape[0], np.shape(mask)[1:], lengths, mask)
+    return None if lengths is None else valid_steps(xs.shape[0], np.shape(lengths), lengths, None)
 
 
 def time_and_batch(xs: Any, feature_axes: int) -> tuple[int, tuple[int, ...]]:

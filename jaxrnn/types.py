@@ -19,11 +19,14 @@ V     vocabulary
 So ``xs [T, *B, D]`` is a sequence and ``x [*B, D]`` one step of it.
 """
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 Params = Any  # a pytree of arrays
@@ -42,12 +45,13 @@ def same_steps(lengths: Any = None, mask: Any = None, resets: Any = None) -> tup
 
 
 class Spec(NamedTuple):
-    """The call that made a `Cell` or a `Layer`: what to call again, or to say in the words of another framework.
+    """The call that made a `Cell`, a `Layer` or a model: what to call again, or to say in another framework's words.
 
     How weights are drawn is no part of it. Where a function is replaced, the spec is to be replaced too.
 
-    factory: its name in `jaxrnn`, such as "lstm".
-    options: pairs ``(argument, value)``. The value of an argument that takes a `Cell` or a `Layer` is its spec.
+    factory: its name, such as "lstm".
+    options: pairs ``(argument, value)``. A `Cell`, a `Layer` or another record among the values is its own spec, None
+        where it has none; arrays and lists are tuples.
     origin: pairs of what the network had in the framework that it came from and has no counterpart here.
     """
 
@@ -56,10 +60,42 @@ class Spec(NamedTuple):
     origin: tuple[tuple[str, Any], ...] = ()
 
 
-def spec(factory: str, /, **options: Any) -> Spec:
-    """Return the `Spec` of the call ``factory(**options)``, with dtypes by name."""
-    named = {name: jnp.dtype(options[name]).name for name in ("dtype", "carry_dtype") if options.get(name) is not None}
-    return Spec(factory, tuple({**options, **named}.items()))
+FACTORIES: dict[str, Callable[..., Any]] = {}  # by name, all that are `recorded`
+DRAWN = ("_init", "forget_bias", "bound")  # how arguments end that say how weights are drawn, and no more
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def recorded(factory: Callable[P, R]) -> Callable[P, R]:
+    """Return the factory of a `Cell`, a `Layer` or a model, which has the call that made it as its ``spec``."""
+    signature = inspect.signature(factory)
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> R:
+        made: Any = factory(*args, **kwargs)
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        options = tuple(
+            (name, _option(name, value))
+            for name, value in call.arguments.items()
+            if not name.endswith(DRAWN) and not (inspect.isfunction(value) and value is defaults[name])
+        )
+        return made._replace(spec=Spec(factory.__name__, options))
+
+    FACTORIES[factory.__name__] = make
+    return make
+
+
+def _option(name: str, value: Any) -> Any:
+    """Return the value of an argument as it is in a `Spec`: without arrays, lists and records."""
+    if name in ("dtype", "carry_dtype"):
+        return None if value is None else jnp.dtype(value).name
+    if hasattr(value, "spec"):
+        return value.spec
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        value = np.asarray(value).tolist()
+    return tuple(_option("", each) for each in value) if isinstance(value, (list, tuple)) else value
 
 
 class Adjoint(NamedTuple):

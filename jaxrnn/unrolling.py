@@ -84,6 +84,9 @@ def unroll(
     check_checkpoint(checkpoint, cell, gradient)
     run = check(cell, params, xs, carry, lengths=lengths, mask=mask, resets=resets, reverse=reverse, key=key)
 
+    if checks.symbolic(jax.tree.leaves(run.xs)[0].shape[0]):
+        unroll, checkpoint = 1, None  # of so many steps that nobody knows, in a program that is exported
+
     def unroll_run(run: Run) -> tuple[Carry, Any]:
         inexact = _all_inexact((run.zs, run.carry))
         if gradient == "manual" and not inexact:

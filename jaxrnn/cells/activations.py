@@ -50,6 +50,12 @@ def resolve_activation(activation: Any, name: str = "activation") -> Activation:
     raise TypeError(f"{name}: expected {names}, a pair (φ, φ') or a callable, got {activation!r}")
 
 
+def named(activation: Any) -> Any:
+    """Return the name of an activation that has one; else what was given."""
+    names = (name for name, known in ACTIVATIONS.items() if activation is known.function)
+    return next(names, activation)
+
+
 def elementwise(activation: Any, name: str = "activation") -> Callable[[Array], Array]:
     """Return φ alone, for a cell that JAX differentiates; the derivative of a pair (φ, φ') is its own."""
     resolved = resolve_activation(activation, name)

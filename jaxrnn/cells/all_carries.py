@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.types import Adjoint, Carry, Cell, Params, Split, spec
+from jaxrnn.types import Adjoint, Carry, Cell, Params, Split, recorded
 
 
+@recorded
 def all_carries(cell: Cell) -> Cell:
     """Return ``cell`` with the output (y_t, c_t) at every step: its own, and the carry after the step.
 
@@ -63,5 +64,4 @@ def all_carries(cell: Cell) -> Cell:
         step=step,
         adjoint=None if cell.adjoint is None else with_adjoint(cell.adjoint),
         split=None if cell.split is None else with_split(cell.split),
-        spec=spec("all_carries", cell=cell.spec),
     )

@@ -32,7 +32,7 @@ from jaxrnn import initializers as init_with
 from jaxrnn.attention import Attention, AttentionParams, Memory
 from jaxrnn.cells.products import recurrent_product, weight_gradient
 from jaxrnn.scores import against, average, project, row_gradient, seen, softmax, softmax_gradient
-from jaxrnn.types import Adjoint, Array, Carry, Cell, Params
+from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, recorded
 
 OUTPUTS = ("y", "context", "weights")
 
@@ -91,6 +91,7 @@ def with_memory(
     return params._replace(memory=attention.prepare(params.attention, memory, lengths=lengths, mask=mask))
 
 
+@recorded
 def attending(
     cell: Cell,
     attention: Attention,

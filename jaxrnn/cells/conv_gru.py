@@ -26,7 +26,7 @@ from jaxrnn.cells.convolution import Convolution, across, convolutions
 from jaxrnn.cells.gates import gates
 from jaxrnn.cells.products import zero_carry
 from jaxrnn.cells.split import split_cell
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, recorded
 
 
 class ConvGRUParams(NamedTuple):
@@ -61,6 +61,7 @@ class Saved(NamedTuple):
     s: Array
 
 
+@recorded
 def conv_gru(
     input_shape: tuple[int, ...],
     hidden_channels: int,

@@ -21,7 +21,7 @@ from jaxrnn.cells.gates import gates
 from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.cells.products import zero_carry
 from jaxrnn.cells.split import split_cell
-from jaxrnn.types import Array, Cell, spec
+from jaxrnn.types import Array, Cell, recorded
 
 
 class ConvLSTMParams(NamedTuple):
@@ -37,6 +37,7 @@ class ConvLSTMParams(NamedTuple):
     bias: Array
 
 
+@recorded
 def conv_lstm(
     input_shape: tuple[int, ...],
     hidden_channels: int,
@@ -132,22 +133,7 @@ def conv_lstm(
         h = o * psi(c)
         return LSTMCarry(h, c), h.astype(z.dtype)
 
-    made_by = spec(
-        "conv_lstm",
-        input_shape=tuple(input_shape),
-        hidden_channels=hidden_channels,
-        kernel_size=convolve.input.kernel_size,
-        padding=padding,
-        strides=convolve.input.strides,
-        dilation=convolve.input.dilation,
-        groups=groups,
-        recurrent_kernel_size=convolve.recurrent.kernel_size,
-        activations=tuple(activations),
-        dtype=dtype,
-        carry_dtype=carry_dtype,
-    )
-    made = split_cell(init, initial_carry, recur, update, inputs=inputs, feature_axes=convolve.feature_axes)
-    return made._replace(spec=made_by)
+    return split_cell(init, initial_carry, recur, update, inputs=inputs, feature_axes=convolve.feature_axes)
 
 
 def _resolve(activations: Any, hidden_channels: int) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:

@@ -20,7 +20,7 @@ from jaxrnn import initializers as init_with
 from jaxrnn.cells.activations import resolve_activation
 from jaxrnn.cells.convolution import convolutions
 from jaxrnn.cells.products import zero_carry
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, recorded
 
 
 class ConvVanillaParams(NamedTuple):
@@ -43,6 +43,7 @@ class Saved(NamedTuple):
     h_before: Array
 
 
+@recorded
 def conv_vanilla(
     input_shape: tuple[int, ...],
     hidden_channels: int,

@@ -19,7 +19,7 @@ from jaxrnn import initializers as init_with
 from jaxrnn.cells.products import recurrent_product
 from jaxrnn.cells.split import split_cell
 from jaxrnn.cells.weights import weights
-from jaxrnn.types import Array, Cell
+from jaxrnn.types import Array, Cell, recorded
 
 
 class CoRNNParams(NamedTuple):
@@ -37,6 +37,7 @@ class CoRNNCarry(NamedTuple):
     v: Array
 
 
+@recorded
 def cornn(
     input_size: int,
     hidden_size: int,

@@ -40,7 +40,7 @@ from jaxrnn.cells.products import (
     weight_gradient,
     zero_carry,
 )
-from jaxrnn.types import Adjoint, Array, Cell, Split, spec
+from jaxrnn.types import Adjoint, Array, Cell, Split, recorded
 
 
 class GRUParams(NamedTuple):
@@ -84,6 +84,7 @@ class SavedBefore(NamedTuple):
     s: Array
 
 
+@recorded
 def gru(
     input_size: int,
     hidden_size: int,
@@ -174,16 +175,7 @@ def gru(
         h, y, _, _ = adjoint.forward(params, h, z)
         return h, y
 
-    made_by = spec(
-        "gru",
-        input_size=input_size,
-        hidden_size=hidden_size,
-        reset_after=reset_after,
-        activations=activations,
-        dtype=dtype,
-        carry_dtype=carry_dtype,
-    )
-    return Cell(init, initial_carry, step, inputs, adjoint, split=split, spec=made_by)
+    return Cell(init, initial_carry, step, inputs, adjoint, split=split)
 
 
 def _resolve(activations: Any, hidden_size: int) -> tuple[Activation, Activation]:

@@ -17,7 +17,7 @@ from jaxrnn import initializers as init_with
 from jaxrnn.cells.activations import elementwise
 from jaxrnn.cells.products import affine, diagonal_product, zero_carry
 from jaxrnn.cells.split import split_cell
-from jaxrnn.types import Array, Cell
+from jaxrnn.types import Array, Cell, recorded
 
 
 class IndRNNParams(NamedTuple):
@@ -28,6 +28,7 @@ class IndRNNParams(NamedTuple):
     bias: Array
 
 
+@recorded
 def indrnn(
     input_size: int,
     hidden_size: int,

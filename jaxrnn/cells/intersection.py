@@ -16,7 +16,7 @@ from jaxrnn.cells.activations import elementwise
 from jaxrnn.cells.products import recurrent_product
 from jaxrnn.cells.split import split_cell
 from jaxrnn.cells.weights import weights
-from jaxrnn.types import Array, Cell
+from jaxrnn.types import Array, Cell, recorded
 
 
 class IntersectionParams(NamedTuple):
@@ -37,6 +37,7 @@ class Inputs(NamedTuple):
     x: Array
 
 
+@recorded
 def intersection(
     input_size: int,
     hidden_size: int,

@@ -17,7 +17,7 @@ from jaxrnn import initializers as init_with
 from jaxrnn.cells.products import recurrent_product
 from jaxrnn.cells.split import split_cell
 from jaxrnn.cells.weights import weights
-from jaxrnn.types import Array, Cell
+from jaxrnn.types import Array, Cell, recorded
 
 
 class JANETParams(NamedTuple):
@@ -28,6 +28,7 @@ class JANETParams(NamedTuple):
     bias: Array
 
 
+@recorded
 def janet(
     input_size: int,
     hidden_size: int,

@@ -24,7 +24,7 @@ from jaxrnn import initializers as init_with
 from jaxrnn.cells.activations import elementwise
 from jaxrnn.cells.products import affine, recurrent_product, zero_carry
 from jaxrnn.cells.split import split_cell
-from jaxrnn.types import Array, Cell
+from jaxrnn.types import Array, Cell, recorded
 
 
 class LeakyParams(NamedTuple):
@@ -40,6 +40,7 @@ class LeakyParams(NamedTuple):
     bias: Array
 
 
+@recorded
 def leaky(
     input_size: int,
     hidden_size: int,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, Split
+from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, Split, recorded
 
 
 class LearnedCarryParams(NamedTuple):
@@ -16,6 +16,7 @@ class LearnedCarryParams(NamedTuple):
     carry: Carry
 
 
+@recorded
 def learned_carry(cell: Cell) -> Cell:
     """Return ``cell`` with an initial carry that is a parameter, c_0 = θ_0, shared by all sequences.
 

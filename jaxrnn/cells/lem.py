@@ -28,7 +28,7 @@ from jaxrnn import initializers as init_with
 from jaxrnn.cells.gates import gates
 from jaxrnn.cells.products import affine_gradients, recurrent_product, weight_gradient
 from jaxrnn.cells.weights import weights
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, recorded
 
 
 class LEMParams(NamedTuple):
@@ -55,6 +55,7 @@ class Saved(NamedTuple):
     h: Array
 
 
+@recorded
 def lem(
     input_size: int,
     hidden_size: int,

@@ -23,7 +23,7 @@ from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.gates import gates
 from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, weight_gradient, zero_carry
-from jaxrnn.types import Adjoint, Array, Cell, Split, spec
+from jaxrnn.types import Adjoint, Array, Cell, Split, recorded
 
 
 class LSTMParams(NamedTuple):
@@ -67,6 +67,7 @@ class Activations(NamedTuple):
     h: Array
 
 
+@recorded
 def lstm(
     input_size: int,
     hidden_size: int,
@@ -183,5 +184,4 @@ def lstm(
         product=lambda params, hs_before: recurrent_product(hs_before, params.recurrent),
         gradients=gradients,
     )
-    made_by = spec("lstm", input_size=input_size, hidden_size=hidden_size, dtype=dtype, carry_dtype=carry_dtype)
-    return Cell(init, initial_carry, step, inputs, adjoint, split=Split(recur, update), spec=made_by)
+    return Cell(init, initial_carry, step, inputs, adjoint, split=Split(recur, update))

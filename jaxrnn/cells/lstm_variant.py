@@ -17,12 +17,13 @@ from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.cells.lstm_equations import LSTMEquations
 from jaxrnn.cells.lstm_records import LSTMVariantParams
 from jaxrnn.cells.products import zero_carry
-from jaxrnn.types import Adjoint, Array, Cell, spec
+from jaxrnn.types import Adjoint, Array, Cell, recorded
 
 NORMALIZATIONS = ("before_bias", "ba2016")
 ActivationChoice = str | Callable | tuple[Callable, Callable]
 
 
+@recorded
 def lstm_variant(
     input_size: int,
     hidden_size: int,
@@ -174,17 +175,4 @@ def lstm_variant(
         product=equations.product,
         gradients=equations.gradients,
     )
-    made_by = spec(
-        "lstm_variant",
-        input_size=input_size,
-        hidden_size=hidden_size,
-        **options,
-        normalization=normalization,
-        epsilon=epsilon,
-        activations=tuple(activations),
-        cell_clip=cell_clip,
-        projection_clip=projection_clip,
-        dtype=dtype,
-        carry_dtype=carry_dtype,
-    )
-    return Cell(init, initial_carry, step, inputs, adjoint, spec=made_by)
+    return Cell(init, initial_carry, step, inputs, adjoint)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.products import affine_gradients, recurrent_product, weight_gradient
 from jaxrnn.cells.weights import weights
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, recorded
 
 
 class MinimalGatedParams(NamedTuple):
@@ -40,6 +40,7 @@ class Saved(NamedTuple):
     h: Array
 
 
+@recorded
 def minimal_gated(
     input_size: int,
     hidden_size: int,

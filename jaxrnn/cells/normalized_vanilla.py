@@ -32,7 +32,7 @@ from jaxrnn.cells.products import (
     weight_gradient,
     zero_carry,
 )
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, recorded
 
 
 class NormalizedVanillaParams(NamedTuple):
@@ -58,6 +58,7 @@ class Saved(NamedTuple):
     kept: Array
 
 
+@recorded
 def normalized_vanilla(
     input_size: int,
     hidden_size: int,

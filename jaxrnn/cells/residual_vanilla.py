@@ -21,9 +21,10 @@ from jaxrnn.cells.activations import resolve_activation
 from jaxrnn.cells.products import affine_gradients, recurrent_product, weight_gradient
 from jaxrnn.cells.vanilla import VanillaParams
 from jaxrnn.cells.weights import weights
-from jaxrnn.types import Adjoint, Array, Cell
+from jaxrnn.types import Adjoint, Array, Cell, recorded
 
 
+@recorded
 def residual_vanilla(
     input_size: int,
     hidden_size: int,

@@ -17,7 +17,7 @@ from jaxrnn.cells.activations import elementwise
 from jaxrnn.cells.products import recurrent_product
 from jaxrnn.cells.split import split_cell
 from jaxrnn.cells.weights import weights
-from jaxrnn.types import Array, Cell, spec
+from jaxrnn.types import Array, Cell, recorded
 
 
 class UGRNNParams(NamedTuple):
@@ -28,6 +28,7 @@ class UGRNNParams(NamedTuple):
     bias: Array
 
 
+@recorded
 def ugrnn(
     input_size: int,
     hidden_size: int,
@@ -86,6 +87,4 @@ def ugrnn(
         h = g * h + (1 - g) * c
         return h, h.astype(z.dtype)
 
-    sizes = {"input_size": input_size, "hidden_size": hidden_size}
-    made_by = spec("ugrnn", **sizes, activation=activation, dtype=dtype, carry_dtype=carry_dtype)
-    return split_cell(init, zeros, recur, update, inputs=inputs)._replace(spec=made_by)
+    return split_cell(init, zeros, recur, update, inputs=inputs)

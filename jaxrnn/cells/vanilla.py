@@ -20,7 +20,7 @@ from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.activations import resolve_activation
 from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, weight_gradient, zero_carry
-from jaxrnn.types import Adjoint, Array, Cell, Split, spec
+from jaxrnn.types import Adjoint, Array, Cell, Split, recorded
 
 
 class VanillaParams(NamedTuple):
@@ -31,6 +31,7 @@ class VanillaParams(NamedTuple):
     bias: Array
 
 
+@recorded
 def vanilla(
     input_size: int,
     hidden_size: int,
@@ -127,6 +128,4 @@ def vanilla(
         product=recur,
         gradients=gradients,
     )
-    sizes = {"input_size": input_size, "hidden_size": hidden_size}
-    made_by = spec("vanilla", **sizes, activation=activation, dtype=dtype, carry_dtype=carry_dtype)
-    return Cell(init, initial_carry, step, inputs, adjoint, split=Split(recur, update), spec=made_by)
+    return Cell(init, initial_carry, step, inputs, adjoint, split=Split(recur, update))

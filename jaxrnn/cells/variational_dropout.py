@@ -17,9 +17,10 @@ from jaxrnn import checks
 from jaxrnn.cells.noise import Noisy, check_rates, dropout_masks, masked, rates_like
 from jaxrnn.cells.split import split_adjoint
 from jaxrnn.steps import time_and_batch
-from jaxrnn.types import Array, Carry, Cell, Params, Split
+from jaxrnn.types import Array, Carry, Cell, Params, Split, recorded
 
 
+@recorded
 def variational_dropout(cell: Cell, rate: Any, *, input_rate: float = 0.0) -> Cell:
     """Return ``cell`` whose product sees m ⊙ c_{t-1} / (1 - p), with one mask m for all steps of a sequence.
 
@@ -82,7 +83,7 @@ def variational_dropout(cell: Cell, rate: Any, *, input_rate: float = 0.0) -> Ce
         return update(carry, z, recur(params, seen(carry, z)))
 
     adjoint = split_adjoint(Split(recur, update), seen)
-    return cell._replace(step=step, inputs=inputs, adjoint=adjoint, split=None, spec=None)
+    return cell._replace(step=step, inputs=inputs, adjoint=adjoint, split=None)
 
 
 def _drop_features(key: Array, xs: Any, rate: float) -> Any:

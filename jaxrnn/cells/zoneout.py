@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxrnn import checks
 from jaxrnn.cells.noise import Noisy, bernoulli, check_rates, rates_like
 from jaxrnn.steps import time_and_batch
-from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, Split
+from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, Split, recorded
 
 
 @jax.tree_util.register_static
@@ -36,6 +36,7 @@ class Saved(NamedTuple):
     places: Places
 
 
+@recorded
 def zoneout(cell: Cell, rate: Any) -> Cell:
     """Return ``cell`` with c_t = m_t ⊙ c_{t-1} + (1 - m_t) ⊙ c̃_t, where c̃_t is its own new carry.
 
@@ -123,7 +124,6 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
         inputs=inputs,
         adjoint=None if cell.adjoint is None else with_adjoint(cell.adjoint),
         split=None if cell.split is None else with_split(cell.split),
-        spec=None,
     )
 
 

@@ -14,6 +14,7 @@ order, and the table does the rest:
 Each of these is a line of `to_ours` and its inverse a line of `to_theirs`.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -183,7 +184,7 @@ def to_theirs(convention: Convention, kind: str, params: CellParams) -> Weights:
         recurrent_bias = own
     elif own is not None and (not checks.concrete(own) or bool(own.any())):
         raise ValueError("params.candidate_bias: expected zeros, as the framework has none, got other values")
-    projection, peephole = getattr(params, "projection", None), getattr(params, "peephole", None)
+    projection, peephole = (getattr(params, name, None) for name in ("projection", "peephole"))
     return Weights(
         _transposed(convention, theirs(params.input)),
         _transposed(convention, theirs(params.recurrent)),
@@ -192,6 +193,34 @@ def to_theirs(convention: Convention, kind: str, params: CellParams) -> Weights:
         projection=None if projection is None else _transposed(convention, projection),
         peephole=None if peephole is None else _ordered(peephole, PEEPHOLES, convention.peepholes),
     )
+
+
+def coupled_gates(params: LSTMVariantParams) -> LSTMVariantParams:
+    """Return the parameters without a forget gate, for the coupled cell: gates i, g, o and peepholes i, o."""
+
+    def without(value: Any, gates: int) -> Array:
+        i, _, *others = jnp.split(value, gates, axis=-1)
+        return jnp.concatenate([i, *others], axis=-1)
+
+    return _gate_by_gate(params, without, (4, 3))
+
+
+def separate_gates(params: LSTMVariantParams) -> LSTMVariantParams:
+    """Return the parameters of a coupled cell with a forget gate of zeros, which nothing reads."""
+
+    def with_gate(value: Any, gates: int) -> Array:
+        i, *others = jnp.split(value, gates, axis=-1)
+        return jnp.concatenate([i, jnp.zeros_like(i), *others], axis=-1)
+
+    return _gate_by_gate(params, with_gate, (3, 2))
+
+
+def _gate_by_gate(params: LSTMVariantParams, change: Callable[[Any, int], Array], count: tuple[int, int]) -> Any:
+    """Return the parameters with their gates, and peepholes, changed; of each there are so many."""
+    gates, peepholes = count
+    kernels = {name: change(getattr(params, name), gates) for name in ("input", "recurrent", "bias")}
+    peephole = None if params.peephole is None else change(params.peephole, peepholes)
+    return params._replace(**kernels, peephole=peephole)
 
 
 def _ordered(value: Any, have: str, want: str) -> Array:

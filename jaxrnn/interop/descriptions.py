@@ -5,7 +5,7 @@ by direction, is made a network here, by the table of `jaxrnn.interop.convention
 build, is read here from the spec of a layer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,16 +13,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import checks
-from jaxrnn.cells.activations import ACTIVATIONS
+from jaxrnn.cells.activations import ACTIVATIONS, named
 from jaxrnn.cells.conv_lstm import conv_lstm
 from jaxrnn.cells.gru import gru
-from jaxrnn.cells.lstm import LSTMParams, lstm
+from jaxrnn.cells.lstm import lstm
 from jaxrnn.cells.lstm_records import LSTMVariantParams
 from jaxrnn.cells.lstm_variant import lstm_variant
 from jaxrnn.cells.ugrnn import ugrnn
 from jaxrnn.cells.vanilla import vanilla
 from jaxrnn.interop.arrays import to_jax
-from jaxrnn.interop.conventions import CONVENTIONS, Convention, Weights, to_ours, to_theirs
+from jaxrnn.interop.conventions import (
+    CONVENTIONS,
+    Convention,
+    Weights,
+    coupled_gates,
+    separate_gates,
+    to_ours,
+    to_theirs,
+)
 from jaxrnn.layers.bidirectional import Directions, bidirectional
 from jaxrnn.layers.recurrent import recurrent
 from jaxrnn.layers.serial import serial
@@ -31,9 +39,19 @@ from jaxrnn.types import Cell, Layer, Params, Spec
 Network = tuple[Layer, Params]
 FUNCTIONS = {name: activation.function for name, activation in ACTIVATIONS.items()}  # as JAX has them
 LSTM_ACTIVATIONS = ("sigmoid", "tanh", "tanh")
-USUAL = {"vanilla": ("tanh",), "gru": ("sigmoid", "tanh"), "lstm": LSTM_ACTIVATIONS, "conv_lstm": LSTM_ACTIVATIONS}
-# Options of `lstm_variant` that no framework but ONNX knows.
+USUAL = {
+    "vanilla": ("tanh",),
+    "ugrnn": ("tanh",),
+    "gru": ("sigmoid", "tanh"),
+    "lstm": LSTM_ACTIVATIONS,
+    "conv_lstm": LSTM_ACTIVATIONS,
+}
+KINDS = {"vanilla": "vanilla", "ugrnn": "ugrnn", "gru": "gru", "conv_lstm": "conv_lstm"}
+KINDS |= dict.fromkeys(("lstm", "lstm_variant"), "lstm")
+# Options of `lstm_variant` besides its activations, which few frameworks know.
 BEYOND = ("peephole", "coupled", "projection_size", "normalization", "cell_clip", "projection_clip")
+# What is another network in training alone, or not at all: it has the parameters of the cell or layer in it.
+AROUND = {"checkpointed": "layer", "weight_dropout": "layer", "variational_dropout": "cell"}
 
 
 def convention_of(name: str, kind: str, reset_after: bool = True) -> Convention:
@@ -41,9 +59,13 @@ def convention_of(name: str, kind: str, reset_after: bool = True) -> Convention:
     if not reset_after and (f"{name} before", kind) in CONVENTIONS:
         name = f"{name} before"
     if (name, kind) not in CONVENTIONS:
-        kinds = ", ".join(kind for known, kind in CONVENTIONS if known == name)
-        raise ValueError(f"layer: expected cells that {name} has ({kinds}), got {kind}")
+        raise ValueError(f"layer: expected cells that {name} has ({', '.join(_kinds(name))}), got {kind}")
     return CONVENTIONS[name, kind]
+
+
+def _kinds(name: str) -> list[str]:
+    """Return what a framework has."""
+    return [kind for known, kind in CONVENTIONS if known == name]
 
 
 # From a framework.
@@ -61,15 +83,42 @@ def one_direction(
     """Return the recurrent layer of a cell, and its parameters.
 
     activations: of "vanilla" and "ugrnn" one, of "gru" two, of "lstm" and "conv_lstm" three, as our cells take them.
-    options: of `conv_lstm`, with ``spatial``, the sizes of the images.
+    options: of `conv_lstm`, with ``spatial``, the sizes of the images; ``coupled`` of `lstm_variant`.
     """
-    params = to_ours(
-        convention, kind, Weights(*(None if each is None else to_jax("weights", each) for each in weights))
-    )
-    cell = _cell(kind, params, tuple(activations), options)
-    if kind == "lstm" and tuple(activations) != LSTM_ACTIVATIONS and isinstance(params, LSTMParams):
-        params = LSTMVariantParams(*params)
+    arrays = Weights(*(None if each is None else to_jax("weights", each) for each in weights))
+    cell, params = one_cell(convention, kind, arrays, activations, **options)
     return recurrent(cell, reverse=reverse), params
+
+
+def one_cell(
+    convention: Convention, kind: str, weights: Weights, activations: Sequence[Any], **options: Any
+) -> tuple[Cell, Params]:
+    """Return the cell that has the weights, and its parameters; the arguments are those of `one_direction`."""
+    params: Any = to_ours(convention, kind, weights)
+    sizes, dtype = (params.input.shape[-2], params.bias.shape[0] // len(convention.gates)), params.bias.dtype
+    functions: Any = tuple(activations)
+    if kind == "vanilla":
+        return vanilla(*sizes, activation=functions[0], dtype=dtype), params
+    if kind == "ugrnn":
+        return ugrnn(*sizes, activation=functions[0], dtype=dtype), params
+    if kind == "gru":
+        return gru(*sizes, reset_after=convention.reset_after, activations=functions, dtype=dtype), params
+    if kind == "conv_lstm":
+        images, kernel_size = (*options.pop("spatial"), sizes[0]), params.input.shape[:-2]
+        return conv_lstm(images, sizes[1], kernel_size, activations=functions, dtype=dtype, **options), params
+    coupled = options.get("coupled", False)
+    if functions == LSTM_ACTIVATIONS and not coupled and not isinstance(params, LSTMVariantParams):
+        return lstm(*sizes, dtype=dtype), params
+    params = LSTMVariantParams(**params._asdict())
+    cell = lstm_variant(
+        *sizes,
+        peephole=params.peephole is not None,
+        coupled=coupled,
+        projection_size=None if params.projection is None else params.projection.shape[-1],
+        activations=functions,
+        dtype=dtype,
+    )
+    return cell, coupled_gates(params) if coupled else params
 
 
 def both_directions(convention: Convention, networks: Sequence[Network], merge: str) -> Network:
@@ -79,7 +128,7 @@ def both_directions(convention: Convention, networks: Sequence[Network], merge: 
     return bidirectional(forward[0], backward[0], merge=merge), Directions(forward[1], backward[1])
 
 
-def stack(networks: Sequence[Network]) -> Network:
+def in_series(networks: Sequence[Network]) -> Network:
     """Return networks one after another."""
     return serial(*(layer for layer, _ in networks)), tuple(params for _, params in networks)
 
@@ -94,24 +143,6 @@ def activation_named(function: Callable[..., Any], names: Mapping[str, Callable[
     if first.shape != (2,) or first[0] != second[0]:
         raise ValueError(f"activation: expected an elementwise function, got {function!r}")
     return function
-
-
-def _cell(kind: str, params: Any, activations: tuple[Any, ...], options: Mapping[str, Any]) -> Cell:
-    sizes, dtype = (params.input.shape[-2], params.recurrent.shape[-2]), params.bias.dtype
-    if kind == "vanilla":
-        return vanilla(*sizes, activation=activations[0], dtype=dtype)
-    if kind == "ugrnn":
-        return ugrnn(*sizes, activation=activations[0], dtype=dtype)
-    if kind == "gru":
-        before = params.candidate_bias is None
-        return gru(*sizes, reset_after=not before, activations=(activations[0], activations[1]), dtype=dtype)
-    if kind == "conv_lstm":
-        geometry = {name: value for name, value in options.items() if name != "spatial"}
-        triple = {"activations": activations, "dtype": dtype, "kernel_size": params.input.shape[:-2]}
-        return conv_lstm((*options["spatial"], sizes[0]), sizes[1], **triple, **geometry)
-    if activations == LSTM_ACTIVATIONS:
-        return lstm(*sizes, dtype=dtype)
-    return lstm_variant(*sizes, activations=(activations[0], activations[1], activations[2]), dtype=dtype)
 
 
 # To a framework.
@@ -132,7 +163,7 @@ class Described(NamedTuple):
 
     def weights(self, name: str) -> Weights:
         """Return the weights of the framework ``name``."""
-        params = LSTMParams(*self.params[:3]) if self.kind == "lstm" else self.params
+        params = separate_gates(self.params) if self.options.get("coupled") else self.params
         return to_theirs(self.convention(name), self.kind, params)
 
     def functions(self, names: Mapping[str, Callable[..., Any]]) -> tuple[Callable[..., Any], ...]:
@@ -168,17 +199,69 @@ class TwoWays(NamedTuple):
     merge: str
 
 
-def described(name: str, layer: Layer, params: Params) -> list[Described | TwoWays]:
-    """Return what is to be built in the framework ``name``, one entry for each layer of a stack."""
+Recurrence = Described | TwoWays
+
+
+def ways(entry: Recurrence) -> tuple[Described, ...]:
+    """Return the directions, one or two."""
+    return entry.directions if isinstance(entry, TwoWays) else (entry,)
+
+
+def described(name: str, layer: Layer, params: Params, beyond: Sequence[str] = ()) -> list[Recurrence]:
+    """Return what is to be built in the framework ``name``, one entry for each layer of a stack.
+
+    beyond: what it knows of the options of `lstm_variant` besides its activations.
+    """
+    params = parameters_of(layer, params)
+    return [recurrence(name, spec, own, beyond) for spec, own in flat(layer.spec, params)]
+
+
+def parameters_of(layer: Layer, params: Params) -> Params:
+    """Return the parameters as arrays, or raise unless they are those of the layer, in whatever one dtype."""
     checks.layer("layer", layer)
-    jax.eval_shape(lambda: layer.initial_carry(params))  # checks them
-    if layer.spec is None:
-        raise ValueError("layer: expected one that recurrent, bidirectional, serial or stacked made, got another")
-    return [_described(name, one, own) for one, own in _flat(layer.spec, jax.tree.map(jnp.asarray, params))]
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype")}
+    if len(dtypes) > 1:
+        raise TypeError(f"params: expected one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+    shapes = jax.eval_shape(layer.init, jax.random.key(0))
+    of_dtype = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, *dtypes or {leaf.dtype}), shapes)
+    checks.same_structure("params", params, of_dtype, "of the layer")
+    return jax.tree.map(jnp.asarray, params)
+
+
+def flat(spec: Spec | None, params: Params) -> Iterator[tuple[Spec | None, Params]]:
+    """Yield the layers of a stack from the first, but for dropout, which is no weight, with their parameters."""
+    spec = inside(spec)
+    if spec is None or spec.factory not in ("serial", "stack"):
+        yield spec, params
+        return
+    for one, own in zip(dict(spec.options)["layers"], params, strict=True):
+        if one is None or one.factory != "dropout":
+            yield from flat(one, own)
+
+
+def inside(spec: Spec | None) -> Spec | None:
+    """Return the spec of the cell or layer that is in others with the same parameters."""
+    while spec is not None and spec.factory in AROUND:
+        spec = dict(spec.options)[AROUND[spec.factory]]
+    return spec
+
+
+def recurrence(name: str, spec: Spec | None, params: Params, beyond: Sequence[str] = ()) -> Recurrence:
+    """Return a recurrent layer or a bidirectional one of two; the arguments are those of `described`."""
+    if spec is None or spec.factory != "bidirectional":
+        one = _one_way(name, spec, params, beyond)
+        one.convention(name)  # or there is none
+        return one
+    options = dict(spec.options)
+    both = {way: _one_way(name, inside(options[way]), getattr(params, way), beyond) for way in Directions._fields}
+    if both["forward"].reverse:
+        raise ValueError("layer: expected a bidirectional of which one layer runs forward, got two in reverse")
+    first, second = both["forward"].convention(name).directions
+    return TwoWays((both[first], both[second]), options["merge"])
 
 
 def only_directions(
-    name: str, entries: Sequence[Described | TwoWays], usual: Mapping[str, tuple[str, ...]] = USUAL
+    name: str, entries: Sequence[Recurrence], usual: Mapping[str, tuple[str, ...]] = USUAL
 ) -> list[Described]:
     """Return the entries, for a framework that has cells alone, and of each kind with the ``usual`` activations."""
     for entry in entries:
@@ -189,42 +272,29 @@ def only_directions(
     return [entry for entry in entries if isinstance(entry, Described)]
 
 
-def _flat(spec: Spec | None, params: Params) -> list[tuple[Spec | None, Params]]:
-    """Return the layers of a stack, from the first."""
-    if spec is None or spec.factory not in ("serial", "stacked"):
-        return [(spec, params)]
-    options = dict(spec.options)
-    if spec.factory == "serial":
-        return [each for one, own in zip(options["layers"], params, strict=True) for each in _flat(one, own)]
-    cell = Spec(options["cell"], spec.options)
-    ways = [Spec("recurrent", (("cell", cell), ("reverse", reverse))) for reverse in (False, True)]
-    both = Spec("bidirectional", (("forward", ways[0]), ("backward", ways[1]), ("merge", "concat")))
-    return [(both if options["bidirectional"] else ways[0], own) for own in params]
-
-
-def _described(name: str, spec: Spec | None, params: Params) -> Described | TwoWays:
-    options = {} if spec is None else dict(spec.options)
-    if spec is not None and spec.factory == "bidirectional":
-        ways = {way: _one_way(options[way], getattr(params, way)) for way in Directions._fields}
-        first, second = ways["forward"].convention(name).directions
-        return TwoWays((ways[first], ways[second]), options["merge"])
-    one = _one_way(spec, params)
-    one.convention(name)
-    return one
-
-
-def _one_way(spec: Spec | None, params: Params) -> Described:
+def _one_way(name: str, spec: Spec | None, params: Params, beyond: Sequence[str]) -> Described:
     if spec is None or spec.factory != "recurrent":
         got = "a layer of your own" if spec is None else spec.factory
-        raise ValueError(f"layer: expected recurrent layers of cells that other frameworks have, got {got}")
+        raise ValueError(f"layer: expected recurrent and bidirectional layers, or stacks of them, got {got}")
     options = dict(spec.options)
-    cell: Spec | None = options["cell"]
-    kind = None if cell is None else "lstm" if cell.factory == "lstm_variant" else cell.factory
-    if cell is None or kind not in ("vanilla", "lstm", "gru", "conv_lstm", "ugrnn"):
-        raise ValueError(f"layer: expected a cell that other frameworks have, got {kind or 'a cell of your own'}")
+    cell = inside(options["cell"])
+    if cell is None or cell.factory not in KINDS:
+        got = "a cell of your own" if cell is None else cell.factory
+        raise ValueError(f"layer: expected cells that {name} has ({', '.join(_kinds(name))}), got {got}")
     own = dict(cell.options)
-    beyond = [name for name in BEYOND if own.get(name)]
-    if beyond:
-        raise ValueError(f"layer: expected an lstm_variant with other activations alone, got one with {beyond[0]}")
+    unknown = [option for option in BEYOND if own.get(option) and option not in beyond]
+    if unknown:
+        raise ValueError(f"layer: expected an lstm_variant without {unknown[0]}, which {name} does not have, got one")
+    kind = KINDS[cell.factory]
+    if kind == "conv_lstm":
+        own |= _for_each_axis(own)
     activations = own.get("activations", LSTM_ACTIVATIONS) if "activation" not in own else (own["activation"],)
-    return Described(kind, params, tuple(activations), options["reverse"], own)
+    return Described(kind, params, tuple(map(named, activations)), options["reverse"], own)
+
+
+def _for_each_axis(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `conv_lstm` takes as an int too, as one for each axis."""
+    axes = len(options["input_shape"]) - 1
+    given = {name: options[name] for name in ("kernel_size", "strides", "dilation", "recurrent_kernel_size")}
+    given["recurrent_kernel_size"] = given["recurrent_kernel_size"] or given["kernel_size"]
+    return {name: (size,) * axes if isinstance(size, int) else size for name, size in given.items()}

@@ -15,9 +15,9 @@ from jaxrnn.interop.descriptions import (
     Network,
     convention_of,
     described,
+    in_series,
     one_direction,
     only_directions,
-    stack,
 )
 from jaxrnn.types import Layer, Params
 
@@ -46,7 +46,7 @@ def from_equinox(cell: Any, *, reverse: bool = False) -> Network:
     nn = require("equinox").nn
     checks.flag("reverse", reverse)
     if isinstance(cell, (list, tuple)):
-        return stack([from_equinox(each, reverse=reverse) for each in cell])
+        return in_series([from_equinox(each, reverse=reverse) for each in cell])
     if not isinstance(cell, (nn.GRUCell, nn.LSTMCell)):
         raise ValueError(f"cell: expected a GRUCell or an LSTMCell of Equinox, got {type(cell).__name__}")
     kind = "lstm" if isinstance(cell, nn.LSTMCell) else "gru"

@@ -28,13 +28,14 @@ from jaxrnn.interop.descriptions import (
     USUAL,
     Described,
     Network,
+    Recurrence,
     TwoWays,
     activation_named,
     both_directions,
     convention_of,
     described,
+    in_series,
     one_direction,
-    stack,
 )
 from jaxrnn.interop.flax_weights import linen_params, linen_weights, nnx_weights, set_nnx
 from jaxrnn.layers.bidirectional import MERGES
@@ -149,7 +150,7 @@ def _from_linen(linen: Any, module: Any, params: Any, spatial: Any, reverse: boo
 
     if isinstance(module, linen.Sequential):
         each = enumerate(module.layers)
-        return stack([_from_linen(linen, one, inner(f"layers_{index}"), spatial) for index, one in each])
+        return in_series([_from_linen(linen, one, inner(f"layers_{index}"), spatial) for index, one in each])
     if isinstance(module, linen.Bidirectional):
         rnns = {"forward_rnn": module.forward_rnn, "backward_rnn": module.backward_rnn}
         ways = [
@@ -180,7 +181,7 @@ def _from_linen(linen: Any, module: Any, params: Any, spatial: Any, reverse: boo
 
 def _from_nnx(nnx: Any, module: Any, reverse: bool = False) -> Network:
     if isinstance(module, nnx.Sequential):
-        return stack([_from_nnx(nnx, each) for each in module.layers])
+        return in_series([_from_nnx(nnx, each) for each in module.layers])
     if isinstance(module, nnx.Bidirectional):
         ways = [_from_nnx(nnx, module.forward_rnn.cell), _from_nnx(nnx, module.backward_rnn.cell, True)]
         kind = _kind(module.forward_rnn.cell)
@@ -235,7 +236,7 @@ def _merge_named(function: Callable[..., Any]) -> str:
     raise ValueError(f"module: expected a merge_fn that is one of {', '.join(MERGES)}, got {function!r}")
 
 
-def _to_linen(linen: Any, entry: Described | TwoWays) -> tuple[Any, dict[str, Any]]:
+def _to_linen(linen: Any, entry: Recurrence) -> tuple[Any, dict[str, Any]]:
     if isinstance(entry, TwoWays):
         (forward, own), (backward, others) = (_to_linen(linen, way) for way in entry.directions)
         module = linen.Bidirectional(forward, backward, **_merge(entry))
@@ -255,7 +256,7 @@ def _to_linen(linen: Any, entry: Described | TwoWays) -> tuple[Any, dict[str, An
     return linen.RNN(cell, reverse=entry.reverse, keep_order=entry.reverse), {"cell": params}
 
 
-def _to_nnx(nnx: Any, entry: Described | TwoWays) -> Any:
+def _to_nnx(nnx: Any, entry: Recurrence) -> Any:
     if isinstance(entry, TwoWays):
         return nnx.Bidirectional(*(_to_nnx(nnx, way) for way in entry.directions), **_merge(entry))
     weights, dtype = entry.weights("nnx"), entry.params.bias.dtype

@@ -17,9 +17,9 @@ from jaxrnn.interop.descriptions import (
     Network,
     convention_of,
     described,
+    in_series,
     one_direction,
     only_directions,
-    stack,
 )
 from jaxrnn.types import Layer, Params
 
@@ -74,7 +74,7 @@ def from_haiku(
         raise TypeError(f"params: expected Haiku's, a dict by module, got {type(params).__name__}")
     cores = core if isinstance(core, Mapping) else {CORES[_name(core)][1]: core}
     networks = [_from_core(params, module, _name(each), spatial, reverse) for module, each in cores.items()]
-    return networks[0] if len(networks) == 1 else stack(networks)
+    return networks[0] if len(networks) == 1 else in_series(networks)
 
 
 def to_haiku(layer: Layer, params: Params) -> dict[str, dict[str, Any]]:

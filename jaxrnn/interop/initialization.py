@@ -5,7 +5,7 @@ With D inputs, H hidden features and G gates, kernels being drawn as one or gate
     torch     W, U, b_x, b_h ~ U(-1/√H, 1/√H)
     Keras     W ~ U(-a, a) with a² = 6/(D + G H), U orthogonal as one, b = 0, and 1 for the forget gate
     Flax      W ~ N(0, 1/D) within two deviations, U orthogonal gate by gate, b = 0
-    nnx       the same, but for the GRU, whose U is orthogonal as one
+    nnx       the same, but for the GRU, whose U is orthogonal as one; its LSTM is LSTMCell
     Haiku     W ~ N(0, 1/D) and U ~ N(0, 1/H) within two deviations, b = 0; the LSTM draws both from
               N(0, 1/(D + H)) and adds 1 to the forget gate
     Equinox   W, U, b ~ U(-1/√H, 1/√H)

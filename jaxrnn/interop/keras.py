@@ -17,13 +17,13 @@ from jaxrnn.interop.conventions import Convention, Weights
 from jaxrnn.interop.descriptions import (
     Described,
     Network,
-    TwoWays,
+    Recurrence,
     activation_named,
     both_directions,
     convention_of,
     described,
+    in_series,
     one_direction,
-    stack,
 )
 from jaxrnn.types import Layer, Params
 
@@ -58,7 +58,7 @@ def from_keras(layer: Any) -> Network:
     """
     keras = require("keras")
     if isinstance(layer, keras.Sequential):
-        return stack([from_keras(each) for each in layer.layers])
+        return in_series([from_keras(each) for each in layer.layers])
     if not isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
         raise ValueError(f"layer: expected a recurrent layer of Keras, got {type(layer).__name__}")
     if not layer.built:
@@ -106,7 +106,7 @@ def to_keras(layer: Layer, params: Params, **options: Any) -> Any:
 
 def _from_rnn(keras: Any, layer: Any) -> Network:
     if isinstance(layer.cell, keras.layers.StackedRNNCells):
-        return stack([_from_cell(keras, cell, layer.go_backwards) for cell in layer.cell.cells])
+        return in_series([_from_cell(keras, cell, layer.go_backwards) for cell in layer.cell.cells])
     return _from_cell(keras, layer.cell, layer.go_backwards)
 
 
@@ -150,7 +150,7 @@ def _read(keras: Any, variable: Any) -> Any:
     return variable.value if isinstance(variable.value, jax.Array) else keras.ops.convert_to_numpy(variable.value)
 
 
-def _to_layer(keras: Any, entry: Described | TwoWays, options: dict[str, Any]) -> Any:
+def _to_layer(keras: Any, entry: Recurrence, options: dict[str, Any]) -> Any:
     if isinstance(entry, Described):
         return _to_rnn(keras, entry, options)
     forward, backward = (_to_rnn(keras, way, options) for way in entry.directions)

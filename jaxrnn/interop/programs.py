@@ -4,6 +4,7 @@ The time and the batch are symbols, T and B, in the programs' shapes: one progra
 and batches. A state is made of dicts where a `NamedTuple` is here, so that no class of this library is needed.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,11 +13,14 @@ import jax.numpy as jnp
 from jax import export
 
 from jaxrnn import checks
+from jaxrnn.interop.descriptions import parameters_of
 from jaxrnn.types import Carry, Layer
 
 
 class Programs(NamedTuple):
     """What `export_layer` makes; each has ``call``, and ``serialize`` for a file.
+
+    Where the parameters are an argument, ``params`` comes before the others.
 
     apply: ``(xs [T, B, ...], lengths [B]) -> (carry, ys [T, B, K])``, from the layer's own start.
     start: ``(x [B, ...]) -> carry``, the state before the first input.
@@ -29,23 +33,31 @@ class Programs(NamedTuple):
 
 
 def export_layer(
-    layer: Layer, params: Any, x: jax.ShapeDtypeStruct, *, platforms: Sequence[str] | None = None
+    layer: Layer,
+    params: Any,
+    x: jax.ShapeDtypeStruct,
+    *,
+    inside: bool = True,
+    platforms: Sequence[str] | None = None,
 ) -> Programs:
     """Return (c_t, y_t) = step(θ, c_{t-1}, x_t) and its unroll as `Programs`, with the parameters θ inside.
 
     ``Path(name).write_bytes(program.serialize())`` saves one; where only JAX is installed,
-    ``jax.export.deserialize(bytearray(Path(name).read_bytes())).call(…)`` runs it.
+    ``jax.export.deserialize(bytearray(Path(name).read_bytes())).call(…)`` runs it. What is saved by
+    ``serialize(vjp_order=1)`` has its gradient, and can be trained there if the parameters are an argument.
 
     Args:
-        layer: any `Layer` of this library. One that unrolls its loop by ``unroll_factor`` cannot have a symbolic
-            time.
+        layer: any `Layer` of this library. Of a symbolic time it is not known how to unroll the loop, or how
+            often to checkpoint it: the programs do neither.
         params: its parameters.
         x: the shape and dtype of one input, without time and batch: ``[D]``, or ``[]`` for a token.
+        inside: whether the parameters are constants of the programs; if not, their first argument, in dicts
+            where there are `NamedTuple` here: ``jaxrnn.interop.programs.plain(params)``.
         platforms: where the programs run, such as ("cpu", "cuda"); where they are made unless given.
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: sizes that do not fit; a layer whose steps depend on the number of them.
+        ValueError: sizes that do not fit; a layer whose steps depend on the number of them; an unknown platform.
 
     Source: the StableHLO of `jax.export`.
 
@@ -59,9 +71,13 @@ def export_layer(
         >>> ys.shape
         (7, 2, 4)
     """
-    checks.layer("layer", layer)
+    params = parameters_of(layer, params)
     if not hasattr(x, "shape") or not hasattr(x, "dtype"):
         raise TypeError(f"x: expected the jax.ShapeDtypeStruct of one input, got {checks.outline(x)}")
+    checks.flag("inside", inside)
+    if platforms is not None and (isinstance(platforms, str) or not all(isinstance(one, str) for one in platforms)):
+        raise TypeError(f"platforms: expected names such as ('cpu', 'cuda'), or None, got {platforms!r}")
+    weights = plain(params)
     T, B = export.symbolic_shape("T, B")
 
     def of_shape(*axes: Any) -> jax.ShapeDtypeStruct:
@@ -69,19 +85,21 @@ def export_layer(
 
     carry = jax.eval_shape(lambda: layer.initial_carry(params, (B,)))
 
-    def apply(xs: Any, lengths: Any) -> Any:
-        carry, ys = layer.apply(params, xs, lengths=lengths)
-        return plain(carry), plain(ys)
+    def apply(weights: Any, xs: Any, lengths: Any) -> Any:
+        return plain(layer.apply(like(params, weights), xs, lengths=lengths))
 
-    def start(x: Any) -> Any:
-        return plain(layer.initial_carry(params, x.shape[:1]))
+    def start(weights: Any, x: Any) -> Any:
+        return plain(layer.initial_carry(like(params, weights), x.shape[:1]))
 
-    def step(state: Any, x: Any) -> Any:
+    def step(weights: Any, state: Any, x: Any) -> Any:
         assert layer.step is not None
-        after, y = layer.step(params, like(carry, state), x)
-        return plain(after), plain(y)
+        return plain(layer.step(like(params, weights), like(carry, state), x))
 
     def made(function: Any, *arguments: Any) -> export.Exported:
+        if inside:
+            function = functools.partial(function, weights)
+        else:
+            arguments = (jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), weights), *arguments)
         try:
             return export.export(jax.jit(function), platforms=platforms)(*arguments)
         except jax.errors.InconclusiveDimensionOperation as error:
@@ -95,7 +113,7 @@ def export_layer(
 
 
 def plain(tree: Carry) -> Any:
-    """Return a carry with a dict for every `NamedTuple`."""
+    """Return a carry or parameters with a dict for every `NamedTuple`."""
     fields = getattr(tree, "_fields", None)
     if fields is not None:
         return {name: plain(value) for name, value in zip(fields, tree, strict=True)}
@@ -103,7 +121,7 @@ def plain(tree: Carry) -> Any:
 
 
 def like(carry: Carry, state: Any) -> Any:
-    """Return what `plain` made of a carry in the form of ``carry``."""
+    """Return what `plain` made of a carry or of parameters in the form of ``carry``."""
     fields = getattr(carry, "_fields", None)
     if fields is not None:
         return type(carry)(*(like(part, state[name]) for name, part in zip(fields, carry, strict=True)))

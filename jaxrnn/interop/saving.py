@@ -1,58 +1,55 @@
 """A layer and its weights in one file: safetensors, with the call that made the layer in its header.
 
 The arrays are a checkpoint of `jaxrnn.training`, named by their paths. The header is JSON: what a `Spec` is made of.
-A file from a stranger can do no harm but fail to load: nothing is unpickled or imported, only factories of
-`FACTORIES` are called, and no size is believed that no array of the file has room for.
+A file from a stranger can do no harm but fail to load: nothing is unpickled or imported, only `FACTORIES` of this
+library are called, and no size is believed that no array of the file has room for.
 """
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxrnn import checks, layers
-from jaxrnn.cells import all_carries, gru, lstm, lstm_variant, vanilla
+from jaxrnn import checks
+from jaxrnn.cells.activations import named
+from jaxrnn.models import Classifier, EncoderDecoder, Forecaster
 from jaxrnn.training import checkpoints
 from jaxrnn.training.checkpoints import CheckpointError
-from jaxrnn.types import Layer, Spec
+from jaxrnn.types import FACTORIES, Layer, Spec
 
 VERSION = 1
-CELLS: dict[str, Callable[..., Any]] = {"vanilla": vanilla, "lstm": lstm, "lstm_variant": lstm_variant, "gru": gru}
-FACTORIES: dict[str, Callable[..., Any]] = {
-    **CELLS,
-    "all_carries": all_carries,
-    **{
-        name: getattr(layers, name)
-        for name in (
-            "bidirectional",
-            "dense",
-            "dropout",
-            "embedding",
-            "layer_norm",
-            "recurrent",
-            "residual",
-            "rms_norm",
-            "serial",
-            "stacked",
-        )
-    },
-}
-SIZES = ("input_size", "output_size", "hidden_size", "projection_size", "size", "vocabulary")
+MODELS = (Classifier, EncoderDecoder, Forecaster)
+RECORDS = ("layer", "layers", "cell", "forward", "backward", "encoder", "attention")  # arguments that take one
+SIZES = (
+    "attention_size",
+    "classes",
+    "features",
+    "feedforward",
+    "heads",
+    "hidden_channels",
+    "hidden_size",
+    "input_size",
+    "memory_size",
+    "output_size",
+    "projection_size",
+    "query_size",
+    "rank",
+    "size",
+    "targets",
+    "vocabulary",
+)
 
 
-def save_layer(path: str | os.PathLike, layer: Layer, params: Any) -> None:
-    """Write a layer and its parameters to a file, from which `load_layer` makes (layer, params) again.
+def save_layer(path: str | os.PathLike, layer: Any, params: Any) -> None:
+    """Write a layer or a model and its parameters to a file, from which `load_layer` makes (layer, params) again.
 
     The file is whole or not there at all, as with `jaxrnn.training.save`. How the weights of the layer are drawn
     anew is not kept.
 
     Args:
         path: the file; its folder must exist. An old file is replaced.
-        layer: of factories of this library alone: recurrent layers, stacks and directions of `jaxrnn.vanilla`,
-            `jaxrnn.lstm`, `jaxrnn.lstm_variant` and `jaxrnn.gru`, and what `jaxrnn.serial` makes of them with
-            `jaxrnn.embedding`, `jaxrnn.dense`, `jaxrnn.dropout`, `jaxrnn.residual` and the norms.
+        layer: a `Layer`, or a model of `jaxrnn.models`, that functions of this library alone have made: with names
+            for its activations, not functions of your own. A function that has a name is saved as that.
         params: its parameters.
 
     Raises:
@@ -71,13 +68,14 @@ def save_layer(path: str | os.PathLike, layer: Layer, params: Any) -> None:
         >>> again.spec == layer.spec, params[1].kernel.shape
         (True, (4, 2))
     """
-    checks.layer("layer", layer)
+    checks.path("path", path)
+    _check_layer(layer)
     encoded = _encoded(layer.spec, "layer")
     _check_params(layer, params)
     checkpoints.save(path, params, {"layer": encoded, "layer_version": VERSION})
 
 
-def load_layer(path: str | os.PathLike) -> tuple[Layer, Any]:
+def load_layer(path: str | os.PathLike) -> tuple[Any, Any]:
     """Return ``(layer, params)`` from a file of `save_layer`.
 
     Args:
@@ -91,8 +89,9 @@ def load_layer(path: str | os.PathLike) -> tuple[Layer, Any]:
 
     Example: see `save_layer`.
     """
+    where = checks.path("path", path)
     try:
-        stored, keys, metadata = checkpoints.read(Path(path))
+        stored, keys, metadata = checkpoints.read(where)
         version, encoded = metadata.get("layer_version"), metadata.get("layer")
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
@@ -105,7 +104,7 @@ def load_layer(path: str | os.PathLike) -> tuple[Layer, Any]:
     room = max((array.size for array in stored.values()), default=0)
     try:
         layer = _build(encoded, room, len(stored))
-        checks.layer("layer", layer)
+        _check_layer(layer)
         like = jax.eval_shape(layer.init, jax.random.key(0))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected the description of a layer, got one that is none: {error}") from error
@@ -114,6 +113,11 @@ def load_layer(path: str | os.PathLike) -> tuple[Layer, Any]:
         dtype = next(iter(dtypes.values()))
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), like)
     return layer, checkpoints.restore(path, stored, keys, like)
+
+
+def _check_layer(layer: Any) -> None:
+    if not isinstance(layer, MODELS):
+        checks.layer("layer", layer)
 
 
 def _check_params(layer: Layer, params: Any) -> None:
@@ -125,24 +129,25 @@ def _check_params(layer: Layer, params: Any) -> None:
 
 
 def _encoded(value: Any, where: str) -> Any:
-    """Return an option as JSON: a spec as an object, a tuple as a list."""
+    """Return an option as JSON: a spec as an object, a tuple as a list, a function by its name."""
     if isinstance(value, Spec):
         if value.factory not in FACTORIES:
-            raise ValueError(f"{where}: expected one made by {', '.join(FACTORIES)}, got {value.factory}")
+            raise ValueError(f"{where}: expected one that jaxrnn made, got {value.factory}")
         parts = {"options": dict(value.options), "origin": dict(value.origin)}
         each = {part: {name: _encoded(v, f"{where}: {name}") for name, v in of.items()} for part, of in parts.items()}
         return {"factory": value.factory, **each}
     if isinstance(value, (tuple, list)):
         return [_encoded(each, where) for each in value]
-    if callable(value):
-        raise ValueError(f"{where}: expected a name, which a file can hold, got a function")
-    if value is None and where.endswith(("layer", "layers", "cell", "forward", "backward")):
-        raise ValueError(f"{where}: expected one made by {', '.join(FACTORIES)}, got one of your own")
-    return value
+    if callable(named(value)):
+        name = getattr(value, "__qualname__", repr(value))
+        raise ValueError(f"{where}: expected a name, which a file can hold, got the function {name}")
+    if value is None and where.rpartition(" ")[2] in RECORDS:
+        raise ValueError(f"{where}: expected one that jaxrnn made, which a file can hold, got one of your own")
+    return named(value)
 
 
 def _build(encoded: Any, room: int, arrays: int) -> Any:
-    """Return the cell or layer of a description: no size above ``room``, no stack higher than ``arrays``."""
+    """Return what a description is of: no size above ``room``, no more layers than ``arrays``."""
     if not isinstance(encoded, dict) or set(encoded) != {"factory", "options", "origin"}:
         raise ValueError(f"expected a factory, its options and their origin, got {checks.outline(encoded)}")
     factory, options = encoded["factory"], encoded["options"]
@@ -150,22 +155,14 @@ def _build(encoded: Any, room: int, arrays: int) -> Any:
         raise ValueError(f"factory: expected one of {', '.join(FACTORIES)}, got {factory!r}")
     if not isinstance(options, dict) or not isinstance(encoded["origin"], dict):
         raise ValueError("options: expected an object")
+    limits = {**dict.fromkeys(SIZES, room), "num_layers": arrays}
+    for name, size in options.items():
+        if isinstance(size, int) and size > limits.get(name, size):
+            raise ValueError(f"{name}: expected at most {limits[name]}, as the arrays have, got {size}")
     origin = tuple((name, _value(value)) for name, value in encoded["origin"].items())
-    arguments = {}
-    for name, value in options.items():
-        for size in value if isinstance(value, list) else [value]:
-            if name in SIZES and isinstance(size, int) and size > room:
-                raise ValueError(f"{name}: expected at most {room}, as the arrays have, got {size}")
-        if name == "hidden_size" and isinstance(value, list) and len(value) > arrays:
-            raise ValueError(f"hidden_size: expected at most {arrays} layers, as there are arrays, got {len(value)}")
-        arguments[name] = _argument(value, room, arrays)
-    if factory == "stacked":
-        name = arguments.get("cell")
-        if not isinstance(name, str) or name not in CELLS:
-            raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {name!r}")
-        arguments["cell"] = CELLS[name]
-    inner = arguments.pop("layers", ()) if factory == "serial" else ()
-    made = FACTORIES[factory](*inner, **arguments)
+    arguments = {name: _argument(value, room, arrays) for name, value in options.items()}
+    children = arguments.pop("layers", ())
+    made = FACTORIES[factory](*children, **arguments)
     return made if not origin else made._replace(spec=made.spec._replace(origin=origin))
 
 

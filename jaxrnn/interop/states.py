@@ -17,7 +17,7 @@ import jax
 from jaxrnn import checks
 from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.interop.arrays import require, to_jax
-from jaxrnn.interop.descriptions import Described, TwoWays, described
+from jaxrnn.interop.descriptions import Recurrence, TwoWays, described
 from jaxrnn.layers.bidirectional import Directions
 from jaxrnn.types import Carry, Layer, Params
 
@@ -87,14 +87,14 @@ def to_state(framework: str, layer: Layer, params: Params, carry: Carry) -> Any:
     return states[0] if len(states) == 1 else states
 
 
-def _count(entry: Described | TwoWays) -> int:
+def _count(entry: Recurrence) -> int:
     """Return how many arrays a state has."""
     if isinstance(entry, TwoWays):
         return sum(_count(way) for way in entry.directions)
     return 2 if "lstm" in entry.kind else 1
 
 
-def _carry(table: str, entry: Described | TwoWays, leaves: Iterator[Any]) -> Carry:
+def _carry(table: str, entry: Recurrence, leaves: Iterator[Any]) -> Carry:
     if isinstance(entry, TwoWays):
         names = entry.directions[0].convention(table).directions
         return Directions(
@@ -105,7 +105,7 @@ def _carry(table: str, entry: Described | TwoWays, leaves: Iterator[Any]) -> Car
     return LSTMCarry(**{name: next(leaves) for name in entry.convention(table).carry})
 
 
-def _state(table: str, entry: Described | TwoWays, leaves: Iterator[Any]) -> Any:
+def _state(table: str, entry: Recurrence, leaves: Iterator[Any]) -> Any:
     if isinstance(entry, TwoWays):
         names = entry.directions[0].convention(table).directions
         ways = dict(zip(names, entry.directions, strict=True))

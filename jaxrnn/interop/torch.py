@@ -6,28 +6,30 @@ second. A GRU keeps that of its candidate's recurrent product, in both. Its othe
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.cells.gru import gru
-from jaxrnn.cells.lstm import lstm
-from jaxrnn.cells.lstm_variant import lstm_variant
-from jaxrnn.cells.vanilla import vanilla
 from jaxrnn.interop.arrays import read_safetensors, require, to_jax, to_tensor
-from jaxrnn.interop.conventions import CONVENTIONS, to_ours, to_theirs
-from jaxrnn.interop.networks import Network, cells_of, describe
+from jaxrnn.interop.descriptions import (
+    USUAL,
+    Network,
+    Recurrence,
+    TwoWays,
+    both_directions,
+    convention_of,
+    described,
+    one_direction,
+    ways,
+)
 from jaxrnn.interop.torch_names import Form, names_at, read_form, weights_at
-from jaxrnn.layers.bidirectional import Directions
-from jaxrnn.layers.recurrent import recurrent
-from jaxrnn.layers.stacked import stacked
+from jaxrnn.layers.stacked import stack
 from jaxrnn.types import Array, Layer
 
 MODULES = {"vanilla": "RNN", "lstm": "LSTM", "gru": "GRU"}
-FACTORIES = {"vanilla": vanilla, "lstm": lstm, "gru": gru}
 ACTIVATIONS = ("tanh", "relu")
 
 
@@ -93,8 +95,11 @@ def from_torch(
     if len({array.dtype for array in arrays.values()}) > 1:
         found = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
         raise TypeError(f"source: expected weights of one dtype, got {found}")
-    layer = _layer(form, arrays["weight_ih" if form.cell else "weight_ih_l0"].dtype, **given)
-    return layer, _params(form, arrays)
+    layer, params = _network(form, arrays, given["activation"], given["dropout"])
+    first = False if given["batch_first"] is None else checks.flag("batch_first", given["batch_first"])
+    origin = (("framework", "torch"), ("batch_first", first), ("bias", form.bias), ("cell", form.cell))
+    assert layer.spec is not None
+    return layer._replace(spec=layer.spec._replace(origin=origin)), params
 
 
 def _options(module: Any) -> dict[str, Any]:
@@ -109,37 +114,27 @@ def _options(module: Any) -> dict[str, Any]:
     return {ours: getattr(module, theirs, None) for ours, theirs in names.items()}
 
 
-def _layer(form: Form, dtype: Any, activation: Any, batch_first: Any, dropout: Any) -> Layer:
-    """Return the layer of a form, with what is None as torch has it."""
-    options: dict[str, Any] = {"dtype": dtype}
-    factory: Any = FACTORIES[form.kind]
+def _network(form: Form, arrays: Mapping[str, Array], activation: str | None, dropout: float | None) -> Network:
+    """Return the layer of a form and its parameters, with what is None as torch has it."""
+    activations = USUAL[form.kind]
     if form.kind == "vanilla":
-        options["activation"] = checks.choice("activation", activation or "tanh", ACTIVATIONS)
+        activations = (checks.choice("activation", activation or "tanh", ACTIVATIONS),)
     elif activation is not None:
         raise ValueError(f"activation: expected None for a {MODULES[form.kind]}, got {activation!r}")
-    if form.projection_size is not None:
-        factory, options["projection_size"] = lstm_variant, form.projection_size
+    rate = 0.0 if dropout is None else dropout
+    checks.rate("dropout", rate)
+    convention = convention_of("torch", form.kind)
+    directions = convention.directions if form.bidirectional else ("forward",)
+    networks = []
+    for places in form.places():
+        each = [
+            one_direction(convention, form.kind, weights_at(arrays, place), activations, reverse=way == "backward")
+            for place, way in zip(places, directions, strict=True)
+        ]
+        networks.append(both_directions(convention, each, "concat") if form.bidirectional else each[0])
     if form.cell:
-        layer = recurrent(factory(form.input_size, form.hidden_size, **options))
-    else:
-        options["num_layers"], options["bidirectional"] = form.num_layers, form.bidirectional
-        rate = 0.0 if dropout is None else dropout
-        layer = stacked(factory, form.input_size, form.hidden_size, dropout=rate, **options)
-    first = checks.flag("batch_first", False if batch_first is None else batch_first)
-    origin = (("framework", "torch"), ("batch_first", first), ("bias", form.bias), ("cell", form.cell))
-    assert layer.spec is not None
-    return layer._replace(spec=layer.spec._replace(origin=origin))
-
-
-def _params(form: Form, arrays: Mapping[str, Array]) -> Any:
-    convention = CONVENTIONS["torch", form.kind]
-
-    def of_layer(places: list[str]) -> Any:
-        cells = [to_ours(convention, form.kind, weights_at(arrays, place)) for place in places]
-        return Directions(**dict(zip(convention.directions, cells, strict=True))) if form.bidirectional else cells[0]
-
-    layers = tuple(map(of_layer, form.places()))
-    return layers[0] if form.cell else layers
+        return networks[0]
+    return stack(*(layer for layer, _ in networks), dropout=rate), tuple(params for _, params in networks)
 
 
 def to_torch(layer: Layer, params: Any) -> Any:
@@ -163,16 +158,15 @@ def to_torch(layer: Layer, params: Any) -> Any:
 
     Example: see `from_torch`; ``to_torch(gru, params)`` is the ``torch.nn.GRU(3, 4)``.
     """
-    network = describe(layer)
-    layers = cells_of(network, layer, params)
-    form, activation = _form(network, layers)
+    entries = described("torch", layer, params, ("projection_size",))
+    assert layer.spec is not None
+    origin = dict(layer.spec.origin)
+    form, activation = _form(entries, origin)
     torch = require("torch")
-    convention = CONVENTIONS["torch", form.kind]
     state = {}
-    for cells, places in zip(layers, form.places(), strict=True):
-        by_direction = dict(zip(Directions._fields, cells, strict=False))
-        for place, direction in zip(places, convention.directions, strict=False):
-            weights = to_theirs(convention, form.kind, by_direction[direction])
+    for entry, places in zip(entries, form.places(), strict=True):
+        for cell, place in zip(ways(entry), places, strict=True):
+            weights = cell.weights("torch")
             if not form.bias:
                 weights = weights._replace(bias=None, recurrent_bias=None)
             state |= names_at(weights, place)
@@ -181,7 +175,7 @@ def to_torch(layer: Layer, params: Any) -> Any:
         options["nonlinearity"] = activation
     if not form.cell:
         options |= {"num_layers": form.num_layers, "bidirectional": form.bidirectional}
-        options["batch_first"] = network.origin.get("batch_first", False)
+        options["batch_first"] = origin.get("batch_first", False)
     if form.projection_size:
         options["proj_size"] = form.projection_size
     tensors = {name: to_tensor(torch, value) for name, value in state.items()}
@@ -189,41 +183,46 @@ def to_torch(layer: Layer, params: Any) -> Any:
     make = getattr(torch.nn, MODULES[form.kind] + "Cell" * form.cell)
     module = make(form.input_size, form.hidden_size, **options)
     if not form.cell:
-        module.dropout = network.dropout  # given to one layer alone it would be a warning
+        module.dropout = dict(layer.spec.options).get("dropout", 0.0)  # given to one layer alone it would be a warning
     module.load_state_dict(tensors)
     return module
 
 
-def _form(network: Network, layers: list[tuple[Any, ...]]) -> tuple[Form, str]:
+def _form(entries: Sequence[Recurrence], origin: Mapping[str, Any]) -> tuple[Form, str]:
     """Return the form of the module, and the activation of an RNN, if torch has the like."""
-    options, hidden_size = network.options, network.hidden_sizes[0]
-    usual = {"reset_after": True, "activations": ("sigmoid", "tanh") + ("tanh",) * (network.kind == "lstm")}
-    usual |= dict.fromkeys(("peephole", "coupled"), False)
-    usual |= dict.fromkeys(("normalization", "cell_clip", "projection_clip"))
-    wrong = {name: options[name] for name in usual if name in options and options[name] != usual[name]}
-    if network.bidirectional and network.merge != "concat":
-        wrong["merge"] = network.merge
-    if len(set(network.hidden_sizes)) > 1:
-        wrong["hidden_size"] = network.hidden_sizes
-    activation = options.get("activation", "tanh")
-    if activation not in ACTIVATIONS:
-        wrong["activation"] = activation
-    projection_size = options.get("projection_size")
-    if projection_size is not None and projection_size >= hidden_size:
-        wrong["projection_size"] = projection_size
+    cells = [cell for entry in entries for cell in ways(entry)]
+    first, bidirectional = cells[0], isinstance(entries[0], TwoWays)
+    hidden_size, projection_size = first.options["hidden_size"], first.options.get("projection_size")
+    if any(len(ways(entry)) != 1 + bidirectional for entry in entries) or len({cell.kind for cell in cells}) > 1:
+        raise ValueError("layer: expected layers of one kind, all of them in one direction or in both, got others")
+    if not bidirectional and any(cell.reverse for cell in cells):
+        raise ValueError("layer: expected one that runs forward, or in both directions, got one in reverse")
+    found = {
+        "hidden_size": {cell.options["hidden_size"] for cell in cells},
+        "projection_size": {cell.options.get("projection_size") for cell in cells},
+        "activations": {cell.activations for cell in cells},
+        "reset_after": {cell.options.get("reset_after", True) for cell in cells},
+        "merge": {entry.merge for entry in entries if isinstance(entry, TwoWays)},
+    }
+    has = {
+        "projection_size": [None, *range(1, hidden_size)],
+        "activations": [(name,) for name in ACTIVATIONS] if first.kind == "vanilla" else [USUAL[first.kind]],
+        "reset_after": [True],
+        "merge": ["concat"],
+    }
+    wrong = {name: each for name, each in found.items() if len(each) > 1 or not each <= set(has.get(name, each))}
     if wrong:
-        found = ", ".join(f"{name}={value!r}" for name, value in wrong.items())
-        raise ValueError(f"layer: expected options that torch.nn.{MODULES[network.kind]} has, got {found}")
-    cells = [cell for layer in layers for cell in layer]
-    biases = [bias for cell in cells for bias in (cell.bias, getattr(cell, "candidate_bias", None)) if bias is not None]
+        got = ", ".join(f"{name}={' and '.join(sorted(map(repr, each)))}" for name, each in wrong.items())
+        raise ValueError(f"layer: expected options that torch.nn.{MODULES[first.kind]} has, got {got}")
+    biases = [bias for cell in cells for bias in (cell.params.bias, getattr(cell.params, "candidate_bias", None))]
     form = Form(
-        network.kind,
-        network.input_size,
+        first.kind,
+        first.options["input_size"],
         hidden_size,
-        network.num_layers,
-        network.bidirectional,
-        network.origin.get("bias", True) or any(bool(jnp.any(bias != 0)) for bias in biases),
+        len(entries),
+        bidirectional,
+        origin.get("bias", True) or any(bool(jnp.any(bias != 0)) for bias in biases if bias is not None),
         projection_size,
-        network.origin.get("cell", False),
+        origin.get("cell", False),
     )
-    return form, activation
+    return form, first.activations[0]

@@ -4,15 +4,14 @@ torch has one array ``[layers directions, *B, H]`` of all layers and directions,
 entry for each.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.interop.arrays import require, to_jax, to_tensor
-from jaxrnn.interop.conventions import CONVENTIONS
-from jaxrnn.interop.networks import describe
+from jaxrnn.interop.descriptions import TwoWays, flat, recurrence, ways
 from jaxrnn.layers.bidirectional import Directions
 from jaxrnn.types import Carry, Layer
 
@@ -38,24 +37,21 @@ def from_torch_state(layer: Layer, state: Any) -> Carry:
         >>> len(carry), carry[1].c.shape
         (2, (7, 5))
     """
-    stack = describe(layer)
-    order = CONVENTIONS["torch", stack.kind].carry
-    states = state if stack.kind == "lstm" else (state,)
-    if not isinstance(states, (tuple, list)) or len(states) != (2 if stack.kind == "lstm" else 1):
+    shape = _shape(layer)
+    states = state if len(shape.parts) == 2 else (state,)
+    if not isinstance(states, (tuple, list)) or len(states) != len(shape.parts):
         raise TypeError(f"state: expected the pair (h_n, c_n) of an LSTM, got {checks.outline(state)}")
     arrays = [to_jax("state", each) for each in states]
-    if stack.alone and not stack.bidirectional and stack.origin.get("cell"):
-        return _carry(stack.kind, order, arrays)
-    rows = stack.num_layers * (1 + stack.bidirectional)
+    if shape.cell:
+        arrays = [array[None] for array in arrays]
     for array in arrays:
-        if array.ndim < 2 or array.shape[0] != rows:
-            raise ValueError(f"state: expected shape ({rows}, *batch, features) for the layer, got {array.shape}")
-    each = [_carry(stack.kind, order, [array[row] for array in arrays]) for row in range(rows)]
-    if stack.bidirectional:
-        names = CONVENTIONS["torch", stack.kind].directions
-        pairs = zip(each[::2], each[1::2], strict=True)
-        each = [Directions(**dict(zip(names, pair, strict=True))) for pair in pairs]
-    return each[0] if stack.alone else tuple(each)
+        if array.ndim < 2 or array.shape[0] != len(shape.rows):
+            raise ValueError(
+                f"state: expected shape ({len(shape.rows)}, *batch, features) for the layer, got {array.shape}"
+            )
+    of_part = dict(zip(shape.parts, arrays, strict=True))
+    leaves = [of_part[part][row] for row in shape.rows for part in sorted(shape.parts, reverse=True)]
+    return jax.tree.unflatten(jax.tree.structure(shape.carry), leaves)
 
 
 def to_torch_state(layer: Layer, carry: Carry) -> Any:
@@ -74,28 +70,44 @@ def to_torch_state(layer: Layer, carry: Carry) -> Any:
 
     Example: see `from_torch_state`.
     """
-    stack = describe(layer)
+    shape = _shape(layer)
     torch = require("torch")
-    convention = CONVENTIONS["torch", stack.kind]
-    layers = (carry,) if stack.alone else carry
-    if not isinstance(layers, (tuple, list)) or len(layers) != stack.num_layers:
+    if jax.tree.structure(carry) != jax.tree.structure(shape.carry):
         raise TypeError(
-            f"carry: expected that of the layer, with {stack.num_layers} entries, got {checks.outline(carry)}"
+            f"carry: expected that of the layer, {checks.outline(shape.carry)}, got {checks.outline(carry)}"
         )
-    cells = []
-    for each in layers:
-        if stack.bidirectional and not isinstance(each, Directions):
-            raise TypeError(f"carry: expected the Directions of each layer, got {checks.outline(each)}")
-        cells += [getattr(each, name) for name in convention.directions] if stack.bidirectional else [each]
-    if stack.kind == "lstm" and not all(isinstance(cell, LSTMCarry) for cell in cells):
-        raise TypeError(f"carry: expected the LSTMCarry of each layer, got {checks.outline(carry)}")
-    parts = [[getattr(cell, name) for name in convention.carry] if stack.kind == "lstm" else [cell] for cell in cells]
-    if stack.origin.get("cell"):
-        states = [to_tensor(torch, part) for part in parts[0]]
-    else:
-        states = [to_tensor(torch, jnp.stack(rows)) for rows in zip(*parts, strict=True)]
-    return tuple(states) if stack.kind == "lstm" else states[0]
+    leaves, count = jax.tree.leaves(carry), len(shape.parts)
+    of_part = {part: leaves[index::count] for index, part in enumerate(sorted(shape.parts, reverse=True))}
+    ordered = [[of_part[part][shape.rows.index(row)] for row in range(len(shape.rows))] for part in shape.parts]
+    states = [to_tensor(torch, rows[0] if shape.cell else jnp.stack(rows)) for rows in ordered]
+    return tuple(states) if count == 2 else states[0]
 
 
-def _carry(kind: str, order: str, arrays: list[Any]) -> Carry:
-    return LSTMCarry(**dict(zip(order, arrays, strict=True))) if kind == "lstm" else arrays[0]
+class Shape(NamedTuple):
+    """How the states of a layer lie in torch.
+
+    parts: "hc", the order of an LSTM's in torch, or "h". Leaves of a carry are h and then c.
+    rows: where in h_n the state of each direction of each layer is, in the order of the carry.
+    cell: whether it came from one of torch's cells, whose state has no axis of layers.
+    carry: of the layer, without arrays.
+    """
+
+    parts: str
+    rows: tuple[int, ...]
+    cell: bool
+    carry: Carry
+
+
+def _shape(layer: Layer) -> Shape:
+    checks.layer("layer", layer)
+    params = jax.eval_shape(layer.init, jax.random.key(0))
+    entries = [recurrence("torch", *each, ("projection_size",)) for each in flat(layer.spec, params)]
+    convention, rows = ways(entries[0])[0].convention("torch"), []
+    for entry in entries:
+        start = len(rows)
+        both = [convention.directions.index(way) for way in Directions._fields]
+        rows += [start + place for place in (both if isinstance(entry, TwoWays) else [0])]
+    lstm = ways(entries[0])[0].kind == "lstm"
+    origin = () if layer.spec is None else layer.spec.origin
+    carry = jax.eval_shape(layer.initial_carry, params)
+    return Shape(convention.carry if lstm else "h", tuple(rows), dict(origin).get("cell", False), carry)

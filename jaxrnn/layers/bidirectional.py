@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.layers.serial import keys_of
-from jaxrnn.types import Array, Carry, Layer, spec
+from jaxrnn.types import Array, Carry, Layer, recorded
 
 
 class Directions(NamedTuple):
@@ -43,6 +43,7 @@ MERGES = {
 }
 
 
+@recorded
 def bidirectional(forward: Layer, backward: Layer, *, merge: str = "concat") -> Layer:
     """Return the layer that reads a sequence from both ends: y_t = merge(→h_t, ←h_t).
 
@@ -111,8 +112,7 @@ def bidirectional(forward: Layer, backward: Layer, *, merge: str = "concat") -> 
         after_backward, gs = backward.apply(params.backward, xs, before.backward, **steps, key=backward_key)
         return Directions(after_forward, after_backward), merged(hs, gs)
 
-    made_by = spec("bidirectional", forward=forward.spec, backward=backward.spec, merge=merge)
-    return Layer(init, initial_carry, apply, None, forward.output_steps, made_by)
+    return Layer(init, initial_carry, apply, None, forward.output_steps)
 
 
 def _check(name: str, value: Any) -> None:

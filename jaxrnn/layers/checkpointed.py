@@ -15,9 +15,10 @@ import jax
 from jaxrnn import checks
 from jaxrnn.checkpointing import SQRT, in_segments, segment_length
 from jaxrnn.steps import valid_like
-from jaxrnn.types import Array, Carry, Layer, Params
+from jaxrnn.types import Array, Carry, Layer, Params, recorded
 
 
+@recorded
 def checkpointed(layer: Layer, segment: str | int = SQRT) -> Layer:
     """Return ``layer``, whose gradient keeps the carry at every S-th step and computes the rest again.
 
@@ -70,7 +71,9 @@ def checkpointed(layer: Layer, segment: str | int = SQRT) -> Layer:
 
         ys = jax.eval_shape(whole)  # the layer says what is wrong with its arguments
         first = jax.tree.leaves(xs)[0]
-        time = len(first)
+        time = first.shape[0]
+        if checks.symbolic(time):  # in a program that is exported, for any number of steps
+            return layer.apply(params, xs, carry, lengths=lengths, mask=mask, resets=resets, key=key)
         if any(y.shape[:1] != (time,) for y in jax.tree.leaves(ys)):
             raise ValueError(f"layer: expected an output for each of {time} steps, got {jax.tree.leaves(ys)[0].shape}")
 

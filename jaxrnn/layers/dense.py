@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
+from jaxrnn.cells.activations import ACTIVATIONS
 from jaxrnn.cells.products import affine
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer, spec
+from jaxrnn.types import Array, Layer, recorded
 
 
 class DenseParams(NamedTuple):
@@ -20,11 +21,12 @@ class DenseParams(NamedTuple):
     bias: Array | None
 
 
+@recorded
 def dense(
     input_size: int,
     output_size: int,
     *,
-    activation: Callable[[Array], Array] | None = None,
+    activation: str | Callable[[Array], Array] | None = None,
     bias: bool = True,
     kernel_init: init_with.Initializer = init_with.fan_in(),
     bias_init: init_with.Initializer = init_with.zeros,
@@ -36,7 +38,8 @@ def dense(
     Args:
         input_size: D of ``xs [T, *B, D]``.
         output_size: K of ``ys [T, *B, K]``.
-        activation: ψ, any callable; None for the identity: losses take logits.
+        activation: ψ, any callable, or the name of one as in `jaxrnn.vanilla`; None for the identity: losses
+            take logits.
         bias: whether to add b.
         kernel_init, bias_init: `jaxrnn.initializers` for W and b.
         feature_axes: how many trailing axes of xs are features; more than 1 after a convolutional cell,
@@ -57,8 +60,12 @@ def dense(
     checks.size("input_size", input_size)
     checks.size("output_size", output_size)
     checks.flag("bias", bias)
-    if activation is not None and not callable(activation):
-        raise TypeError(f"activation: expected a callable or None, got {activation!r}")
+    if isinstance(activation, str):
+        psi = ACTIVATIONS[checks.choice("activation", activation, tuple(ACTIVATIONS))].function
+    elif activation is None or callable(activation):
+        psi = activation
+    else:
+        raise TypeError(f"activation: expected a name, a callable or None, got {activation!r}")
     checks.functions(kernel_init=kernel_init, bias_init=bias_init)
     checks.size("feature_axes", feature_axes)
     checks.floating(dtype=dtype)
@@ -76,15 +83,6 @@ def dense(
         checks.parameters(params, DenseParams, shapes, call)
         checks.features(name, xs, input_size, params.kernel.dtype, call)
         ys = affine(xs, params.kernel, params.bias)
-        return ys if activation is None else activation(ys)
+        return ys if psi is None else psi(ys)
 
-    made_by = spec(
-        "dense",
-        input_size=input_size,
-        output_size=output_size,
-        activation=activation,
-        bias=bias,
-        dtype=dtype,
-        feature_axes=feature_axes,
-    )
-    return pointwise(init, function, feature_axes=feature_axes)._replace(spec=made_by)
+    return pointwise(init, function, feature_axes=feature_axes)

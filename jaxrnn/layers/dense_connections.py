@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jaxrnn import checks
 from jaxrnn.layers.serial import serial
 from jaxrnn.layers.shortcut import shortcut
-from jaxrnn.types import Array, Layer, Params
+from jaxrnn.types import Array, Layer, Params, recorded
 
 
+@recorded
 def dense_connections(*layers: Layer) -> Layer:
     """Return the layer whose k-th child sees all before it, y_k = f_k([x, y_1, …, y_{k-1}]).
 

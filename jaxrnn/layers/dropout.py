@@ -5,9 +5,10 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer, spec
+from jaxrnn.types import Array, Layer, recorded
 
 
+@recorded
 def dropout(rate: float, *, feature_axes: int = 1) -> Layer:
     """Return the layer y_t = x_t ⊙ m_t / (1 - p), m_t ~ Bernoulli(1 - p) for every element.
 
@@ -51,6 +52,4 @@ def dropout(rate: float, *, feature_axes: int = 1) -> Layer:
         keep = jax.random.bernoulli(key, 1 - rate, xs.shape)
         return jnp.where(keep, xs / (1 - rate), jnp.zeros_like(xs))
 
-    return pointwise(init, function, feature_axes=feature_axes)._replace(
-        spec=spec("dropout", rate=rate, feature_axes=feature_axes)
-    )
+    return pointwise(init, function, feature_axes=feature_axes)

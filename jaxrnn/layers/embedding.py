@@ -8,7 +8,7 @@ import numpy as np
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer, spec
+from jaxrnn.types import Array, Layer, recorded
 
 
 class EmbeddingParams(NamedTuple):
@@ -17,6 +17,7 @@ class EmbeddingParams(NamedTuple):
     table: Array
 
 
+@recorded
 def embedding(
     vocabulary: int,
     size: int,
@@ -68,5 +69,4 @@ def embedding(
                 raise ValueError(f"{name}: expected tokens from 0 to {vocabulary - 1}, got {low} to {high}")
         return jnp.take(params.table, tokens, axis=0, mode="clip")
 
-    made_by = spec("embedding", vocabulary=vocabulary, size=size, dtype=dtype)
-    return pointwise(init, function, feature_axes=0)._replace(spec=made_by)
+    return pointwise(init, function, feature_axes=0)

@@ -4,9 +4,10 @@ import math
 
 from jaxrnn import checks
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer
+from jaxrnn.types import Array, Layer, recorded
 
 
+@recorded
 def flatten(feature_axes: int) -> Layer:
     """Return the layer y_t = x_t with its last n axes as one: ``[T, *B, *spatial, K]`` to ``[T, *B, D]``.
 

@@ -9,7 +9,7 @@ from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.products import affine
 from jaxrnn.layers.shortcut import shortcut
-from jaxrnn.types import Array, Layer, Params
+from jaxrnn.types import Array, Layer, Params, recorded
 
 
 class HighwayParams(NamedTuple):
@@ -20,6 +20,7 @@ class HighwayParams(NamedTuple):
     bias: Array
 
 
+@recorded
 def highway(
     layer: Layer,
     size: int,

@@ -7,7 +7,7 @@ from jax.lax import rsqrt
 
 from jaxrnn import checks
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer, spec
+from jaxrnn.types import Array, Layer, recorded
 
 
 class LayerNormParams(NamedTuple):
@@ -17,6 +17,7 @@ class LayerNormParams(NamedTuple):
     bias: Array
 
 
+@recorded
 def layer_norm(size: int, *, eps: float = 1e-5, feature_axes: int = 1, dtype: Any = jnp.float32) -> Layer:
     """Return the layer y_t = (x_t - μ_t) / √(σ_t² + ε) ⊙ g + b, μ and σ² over the features of x_t.
 
@@ -61,9 +62,7 @@ def layer_norm(size: int, *, eps: float = 1e-5, feature_axes: int = 1, dtype: An
         normal = centred * rsqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
         return normal.astype(xs.dtype) * broadcast(params.scale, xs) + broadcast(params.bias, xs)
 
-    return pointwise(init, function, feature_axes=feature_axes)._replace(
-        spec=spec("layer_norm", size=size, eps=eps, dtype=dtype, feature_axes=feature_axes)
-    )
+    return pointwise(init, function, feature_axes=feature_axes)
 
 
 def precise(xs: Array) -> Array:

@@ -7,10 +7,11 @@ import jax
 from jaxrnn import checks
 from jaxrnn.checkpointing import check_checkpoint
 from jaxrnn.steps import flags, leading_axes, select
-from jaxrnn.types import Array, Carry, Cell, Layer, Params, spec
+from jaxrnn.types import Array, Carry, Cell, Layer, Params, recorded
 from jaxrnn.unrolling import GRADIENTS, unroll
 
 
+@recorded
 def recurrent(
     cell: Cell,
     *,
@@ -87,12 +88,4 @@ def recurrent(
             carry = select(reset, cell.initial_carry(params, batch), carry)
         return cell.step(params, carry, z)
 
-    made_by = spec(
-        "recurrent",
-        cell=cell.spec,
-        reverse=reverse,
-        gradient=gradient,
-        checkpoint=checkpoint,
-        unroll_factor=unroll_factor,
-    )
-    return Layer(cell.init, cell.initial_carry, apply, None if reverse else step, spec=made_by)
+    return Layer(cell.init, cell.initial_carry, apply, None if reverse else step)

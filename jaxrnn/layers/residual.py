@@ -4,9 +4,10 @@ from typing import Any
 
 from jaxrnn import checks
 from jaxrnn.layers.shortcut import shortcut
-from jaxrnn.types import Array, Layer, Params, spec
+from jaxrnn.types import Array, Layer, Params, recorded
 
 
+@recorded
 def residual(layer: Layer, *, scale: float = 1.0) -> Layer:
     """Return the layer that adds ``layer`` to its input, y_t = x_t + s f(x)_t.
 
@@ -40,4 +41,4 @@ def residual(layer: Layer, *, scale: float = 1.0) -> Layer:
         checks.same_structure("layer: its output", y, x, "as its input, to be added to it")
         return x + scale * y
 
-    return shortcut(layer, join)._replace(spec=spec("residual", layer=layer.spec, scale=scale))
+    return shortcut(layer, join)

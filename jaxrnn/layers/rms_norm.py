@@ -8,7 +8,7 @@ from jax.lax import rsqrt
 from jaxrnn import checks
 from jaxrnn.layers.layer_norm import broadcast, precise
 from jaxrnn.layers.pointwise import pointwise
-from jaxrnn.types import Array, Layer, spec
+from jaxrnn.types import Array, Layer, recorded
 
 
 class RMSNormParams(NamedTuple):
@@ -17,6 +17,7 @@ class RMSNormParams(NamedTuple):
     scale: Array
 
 
+@recorded
 def rms_norm(size: int, *, eps: float = 1e-5, feature_axes: int = 1, dtype: Any = jnp.float32) -> Layer:
     """Return the layer y_t = x_t / √(mean(x_t²) + ε) ⊙ g, the mean over the features of x_t.
 
@@ -60,6 +61,4 @@ def rms_norm(size: int, *, eps: float = 1e-5, feature_axes: int = 1, dtype: Any 
         normal = wide * rsqrt((wide * wide).mean(axis=-1, keepdims=True) + eps)
         return normal.astype(xs.dtype) * broadcast(params.scale, xs)
 
-    return pointwise(init, function, feature_axes=feature_axes)._replace(
-        spec=spec("rms_norm", size=size, eps=eps, dtype=dtype, feature_axes=feature_axes)
-    )
+    return pointwise(init, function, feature_axes=feature_axes)

@@ -5,9 +5,10 @@ from typing import Any
 import jax
 
 from jaxrnn import checks
-from jaxrnn.types import Array, Carry, Layer, Params, spec
+from jaxrnn.types import Array, Carry, Layer, Params, recorded
 
 
+@recorded
 def serial(*layers: Layer) -> Layer:
     """Return the layer that runs ``layers`` one after another, y = f_n(… f_2(f_1(x))).
 
@@ -79,8 +80,7 @@ def serial(*layers: Layer) -> Layer:
             lengths, mask, resets = layer.output_steps(lengths, mask, resets)
         return lengths, mask, resets
 
-    made_by = spec("serial", layers=tuple(layer.spec for layer in layers))
-    return Layer(init, initial_carry, apply, step if len(steps) == len(layers) else None, output_steps, made_by)
+    return Layer(init, initial_carry, apply, step if len(steps) == len(layers) else None, output_steps)
 
 
 def keys_of(key: Array | None, count: int) -> Any:

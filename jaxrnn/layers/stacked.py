@@ -11,7 +11,7 @@ from jaxrnn.layers.bidirectional import bidirectional as both_ways
 from jaxrnn.layers.dropout import dropout as dropped
 from jaxrnn.layers.recurrent import recurrent
 from jaxrnn.layers.serial import keys_of, serial
-from jaxrnn.types import Array, Carry, Cell, Layer, Params, Spec, spec
+from jaxrnn.types import Array, Carry, Cell, Layer, Params, recorded
 
 
 def stacked(
@@ -67,20 +67,20 @@ def stacked(
     checks.rate("dropout", dropout)
     choices = {"gradient": gradient, "checkpoint": checkpoint, "unroll_factor": unroll_factor}
 
-    def one(made: Cell) -> Layer:
+    layers, features = [], input_size
+    for size in _sizes(hidden_size, num_layers):
+        if layers:
+            features = output_size(layers[-1], features)
+        made = cell(features, size, **options)
         forward = recurrent(made, **choices)
-        return both_ways(forward, recurrent(made, reverse=True, **choices)) if bidirectional else forward
+        layers.append(both_ways(forward, recurrent(made, reverse=True, **choices)) if bidirectional else forward)
+    return stack(*layers, dropout=dropout)
 
-    sizes = _sizes(hidden_size, num_layers)
-    cells = [cell(input_size, sizes[0], **options)]
-    layers = [one(cells[0])]
-    features: Any = input_size
-    for size in sizes[1:]:
-        features = output_size(layers[-1], features)
-        cells.append(cell(features, size, **options))
-        layers.append(one(cells[-1]))
-    network = serial(*(_then(layer, dropped(dropout)) for layer in layers[:-1]), layers[-1])
-    return network._replace(spec=_spec(cells, sizes, bidirectional=bidirectional, dropout=dropout, **choices))
+
+@recorded
+def stack(*layers: Layer, dropout: float = 0.0) -> Layer:
+    """Return layers on top of each other with dropout between them, what `stacked` makes of its layers."""
+    return serial(*(_then(layer, dropped(dropout)) for layer in layers[:-1]), *layers[-1:])
 
 
 def _sizes(hidden_size: Any, num_layers: int | None) -> tuple[int, ...]:
@@ -94,17 +94,6 @@ def _sizes(hidden_size: Any, num_layers: int | None) -> tuple[int, ...]:
     if num_layers not in (None, len(hidden_size)):
         raise ValueError(f"num_layers: expected {len(hidden_size)}, as there are sizes, got {num_layers}")
     return tuple(checks.size(f"hidden_size[{index}]", size) for index, size in enumerate(hidden_size))
-
-
-def _spec(cells: Sequence[Cell], hidden_sizes: tuple[int, ...], **choices: Any) -> Spec | None:
-    """Return the spec of the stack; None where its cells have none, or differ in more than the sizes."""
-    made = [each.spec for each in cells if each.spec is not None and "hidden_size" in dict(each.spec.options)]
-    sizes = ("input_size", "hidden_size")
-    alike = {(each.factory, *(option for option in each.options if option[0] not in sizes)) for each in made}
-    if len(made) < len(cells) or len(alike) > 1:
-        return None
-    options = {**dict(made[0].options), "hidden_size": hidden_sizes}
-    return spec("stacked", cell=made[0].factory, **options, **choices)
 
 
 def output_size(layer: Layer, input_size: Any) -> Any:

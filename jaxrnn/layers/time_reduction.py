@@ -15,7 +15,7 @@ import numpy as np
 from jaxrnn import checks
 from jaxrnn.layers.pointwise import check_stateless
 from jaxrnn.steps import clipped_lengths, flags, time_and_batch, valid_like, valid_steps, zero_unless
-from jaxrnn.types import Array, Carry, Layer
+from jaxrnn.types import Array, Carry, Layer, recorded
 
 
 def concatenated(frames: Array, counts: Array) -> Array:
@@ -39,6 +39,7 @@ def maximum(frames: Array, counts: Array) -> Array:
 MODES: dict[str, Callable[[Array, Array], Array]] = {"concat": concatenated, "mean": mean, "max": maximum}
 
 
+@recorded
 def time_reduction(factor: int, mode: str = "concat") -> Layer:
     """Return the layer with one output for every n inputs, y_t' = [x_{n t'}, …, x_{n t' + n - 1}].
 
@@ -79,8 +80,8 @@ def time_reduction(factor: int, mode: str = "concat") -> Layer:
 
     def framed(x: Array) -> Array:
         """Return ``x [T, …]`` as ``[T', n, …]``, with zeros after its end."""
-        frames = -(-len(x) // factor)
-        padded = jnp.pad(x, [(0, frames * factor - len(x)), *[(0, 0)] * (x.ndim - 1)])
+        frames = -(-x.shape[0] // factor)
+        padded = jnp.pad(x, [(0, frames * factor - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
         return padded.reshape(frames, factor, *x.shape[1:])
 
     def apply(
@@ -113,7 +114,7 @@ def time_reduction(factor: int, mode: str = "concat") -> Layer:
             frame_lengths = -(-clipped_lengths(lengths, np.iinfo(np.int32).max, lengths.shape) // factor)
         if mask is not None:
             mask = _flags("mask", mask)
-            mask = valid_steps(len(mask), mask.shape[1:], lengths, mask)
+            mask = valid_steps(mask.shape[0], mask.shape[1:], lengths, mask)
             frame_mask = framed(mask).any(axis=1)
         if resets is not None:
             begins = _flags("resets", resets)

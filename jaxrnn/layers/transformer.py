@@ -27,7 +27,7 @@ from jaxrnn.layers.positions import rotated, sinusoids
 from jaxrnn.layers.views import View, newest, view
 from jaxrnn.scores import float32_at_least, softmax
 from jaxrnn.steps import flags, leading_axes, time_and_batch, valid_steps, zero_unless
-from jaxrnn.types import Array, Layer
+from jaxrnn.types import Array, Layer, recorded
 
 POSITIONS = ("rotary", "learned", "sinusoidal")
 EPSILON = 1e-5  # in the normalisation
@@ -70,6 +70,7 @@ class TransformerCarry(NamedTuple):
     count: Array
 
 
+@recorded
 def transformer(
     features: int,
     heads: int,

@@ -7,7 +7,7 @@ import jax
 
 from jaxrnn import checks
 from jaxrnn.cells.noise import dropout_masks, masked
-from jaxrnn.types import Array, Carry, Layer, Params
+from jaxrnn.types import Array, Carry, Layer, Params, recorded
 
 
 def recurrent_kernels(path: str) -> bool:
@@ -15,6 +15,7 @@ def recurrent_kernels(path: str) -> bool:
     return path.rpartition("/")[2] == "recurrent"
 
 
+@recorded
 def weight_dropout(layer: Layer, rate: float, *, where: Callable[[str], bool] = recurrent_kernels) -> Layer:
     """Return ``layer`` with weights W ⊙ m / (1 - p), m ~ Bernoulli(1 - p), drawn once for every call.
 
@@ -84,7 +85,7 @@ def weight_dropout(layer: Layer, rate: float, *, where: Callable[[str], bool] = 
 
         return step
 
-    return layer._replace(apply=apply, step=None if layer.step is None else with_step(layer.step), spec=None)
+    return layer._replace(apply=apply, step=None if layer.step is None else with_step(layer.step))
 
 
 def _name(path: Any) -> str:

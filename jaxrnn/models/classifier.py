@@ -14,7 +14,7 @@ from jaxrnn.layers.dropout import dropout as dropout_layer
 from jaxrnn.layers.serial import keys_of
 from jaxrnn.models import pooling as pool
 from jaxrnn.steps import valid_steps
-from jaxrnn.types import Array, Layer, Params
+from jaxrnn.types import Array, Layer, Params, Spec, recorded
 
 POOLINGS: dict[str, Callable[[Array, Array], Array]] = {
     "last": pool.last,
@@ -39,13 +39,16 @@ class Classifier(NamedTuple):
     apply: ``(params, xs, *, lengths=None, mask=None, key=None) -> logits [*B, classes]``.
     weights: ``(params, xs, *, lengths=None, mask=None, key=None) -> weights [T', *B]``, how much each of the
         encoder's T' outputs counts; None unless it pools by attention.
+    spec: the call that made the model.
     """
 
     init: Callable[..., ClassifierParams]
     apply: Callable[..., Array]
     weights: Callable[..., Array] | None = None
+    spec: Spec | None = None
 
 
+@recorded
 def classifier(
     encoder: Layer,
     features: int,

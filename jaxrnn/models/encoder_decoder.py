@@ -30,7 +30,7 @@ from jaxrnn.layers.serial import keys_of, serial
 from jaxrnn.layers.stacked import output_size
 from jaxrnn.models.bridge import bridge as bridge_between
 from jaxrnn.steps import clipped_lengths
-from jaxrnn.types import Array, Carry, Cell, Layer, Params
+from jaxrnn.types import Array, Carry, Cell, Layer, Params, Spec, recorded
 
 READER = 2  # where the cell that attends stands in the decoder
 
@@ -58,6 +58,7 @@ class EncoderDecoder(NamedTuple):
     encode: ``(params, source, *, source_lengths=None, key=None) -> (decoder_params, carry)``, all that the
         decoder needs of the source, for `jaxrnn.decoding.generate` and other loops.
     decoder: the `Layer` from tokens to logits.
+    spec: the call that made the model.
     """
 
     init: Callable[..., EncoderDecoderParams]
@@ -67,8 +68,10 @@ class EncoderDecoder(NamedTuple):
     beam_search: Callable[..., decoding.Hypotheses]
     encode: Callable[..., tuple[Params, Carry]]
     decoder: Layer
+    spec: Spec | None = None
 
 
+@recorded
 def encoder_decoder(
     encoder: Layer,
     cell: Cell,

@@ -18,7 +18,7 @@ from jaxrnn.layers.dense import DenseParams, dense
 from jaxrnn.layers.serial import keys_of
 from jaxrnn.models.pooling import last
 from jaxrnn.steps import valid_steps
-from jaxrnn.types import Array, Carry, Layer, Params
+from jaxrnn.types import Array, Carry, Layer, Params, Spec, recorded
 
 METHODS = ("direct", "autoregressive")
 
@@ -38,13 +38,16 @@ class Forecaster(NamedTuple):
         each sequence's own last valid one.
     forced: ``(params, xs, targets, *, lengths=None, mask=None, key=None) -> forecasts [N, *B, K]``, each from
         the true ``targets [N, *B, K]`` before it; None unless autoregressive.
+    spec: the call that made the model.
     """
 
     init: Callable[..., ForecasterParams]
     apply: Callable[..., Array]
     forced: Callable[..., Array] | None = None
+    spec: Spec | None = None
 
 
+@recorded
 def forecaster(
     layer: Layer,
     features: int,

@@ -17,7 +17,7 @@ from jaxrnn.layers.dropout import dropout as dropout_layer
 from jaxrnn.layers.embedding import EmbeddingParams, embedding
 from jaxrnn.layers.serial import serial
 from jaxrnn.layers.stacked import output_size
-from jaxrnn.types import Array, Carry, Layer, Params
+from jaxrnn.types import Array, Carry, Layer, Params, recorded
 
 
 class LanguageModelParams(NamedTuple):
@@ -35,6 +35,7 @@ class LanguageModelParams(NamedTuple):
     output: DenseParams
 
 
+@recorded
 def language_model(
     vocabulary: int,
     size: int,

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrnn import checks
+
 FORMAT = "jaxrnn checkpoint"
 VERSION = "1"
 
@@ -49,6 +51,7 @@ def save(path: str | os.PathLike, tree: Any, metadata: dict[str, Any] | None = N
         >>> tree["w"].tolist(), metadata
         ([1.0, 1.0, 1.0], {'step': 7})
     """
+    where = checks.path("path", path)
     safetensors = require()
     arrays, keys = {}, {}
     for name, leaf in _named_leaves(tree):
@@ -75,7 +78,7 @@ def save(path: str | os.PathLike, tree: Any, metadata: dict[str, Any] | None = N
         data = safetensors.numpy.save(arrays, metadata=header)
     except safetensors.SafetensorError as error:
         raise TypeError(f"tree: expected dtypes that safetensors can hold: {error}") from error
-    _replace(Path(path), data)
+    _replace(where, data)
 
 
 def load(path: str | os.PathLike, like: Any) -> tuple[Any, dict[str, Any]]:
@@ -94,7 +97,7 @@ def load(path: str | os.PathLike, like: Any) -> tuple[Any, dict[str, Any]]:
 
     Example: see `save`.
     """
-    stored, keys, metadata = read(Path(path))
+    stored, keys, metadata = read(checks.path("path", path))
     return restore(path, stored, keys, like), metadata
 
 

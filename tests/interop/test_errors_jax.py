@@ -40,14 +40,21 @@ def alone(to):
 LAYERS = [
     Bad("layer", LSTM, TypeError, "a Layer", "Cell"),
     Bad("layer", None, TypeError, "a Layer", "NoneType"),
-    Bad("layer", LAYER._replace(spec=None), ValueError, "recurrent, bidirectional, serial or stacked", "another"),
-    Bad("layer", jaxrnn.recurrent(RESIDUAL), ValueError, "a cell that other frameworks have", "of your own"),
-    Bad("layer", jaxrnn.serial(LAYER, jaxrnn.dense(H, 2)), ValueError, "recurrent layers", "dense"),
-    Bad("layer", PEEPHOLE, ValueError, "other activations alone", "peephole"),
+    Bad("layer", LAYER._replace(spec=None), ValueError, "or stacks of them", "a layer of your own"),
+    Bad("layer", jaxrnn.recurrent(RESIDUAL), ValueError, "lstm", "residual_vanilla"),
+    Bad("layer", jaxrnn.recurrent(LSTM._replace(spec=None)), ValueError, "lstm", "a cell of your own"),
+    Bad("layer", jaxrnn.serial(LAYER, jaxrnn.dense(H, 2)), ValueError, "recurrent and bidirectional", "dense"),
+    Bad("layer", PEEPHOLE, ValueError, "without peephole", "one"),
 ]
 UNKNOWN = [
-    Bad("params", params_of(jaxrnn.gru(D, H)), TypeError, "LSTMParams of lstm(3, 4)", "GRUParams"),
-    Bad("params", None, TypeError, "LSTMParams of lstm(3, 4)", "NoneType"),
+    Bad(
+        "params",
+        params_of(jaxrnn.gru(D, H)),
+        TypeError,
+        "LSTMParams(input=array, recurrent=array, bias=array) of the layer",
+        "GRUParams",
+    ),
+    Bad("params", None, TypeError, "of the layer", "None"),
 ]
 KERAS_LSTM, KERAS_SOFTMAX = keras.layers.LSTM(H), keras.layers.LSTM(H, activation="softmax")
 KERAS_FLIPPED = keras.layers.Bidirectional(keras.layers.LSTM(H, go_backwards=True), backward_layer=keras.layers.LSTM(H))

@@ -128,11 +128,5 @@ def several(draw, framework, kind, seed):
     return drawn[0]._replace(bias=np.stack([each.bias for each in drawn]))
 
 
-def test_a_cell_or_a_framework_without_a_counterpart(key):
-    with pytest.raises(ValueError, match=r"^framework: expected one of 'torch', .* got 'jax'"):
-        drawn_as(jaxrnn.lstm(2, 3), "jax")
-    with pytest.raises(ValueError, match=r"^framework: expected one that has a vanilla network"):
-        drawn_as(jaxrnn.vanilla(2, 3), "equinox")
-    with pytest.raises(ValueError, match=r"^cell: expected one of jaxrnn.vanilla, lstm or gru, got one of your own"):
-        drawn_as(jaxrnn.janet(2, 3), "torch")
+def test_a_gru_that_resets_before_has_one_bias(key):
     assert drawn_as(jaxrnn.gru(2, 3, reset_after=False), "torch").init(key).candidate_bias is None

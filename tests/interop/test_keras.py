@@ -109,7 +109,9 @@ OURS = {
         jaxrnn.bidirectional(jaxrnn.recurrent(LSTM), BACK(jaxrnn.lstm(D, H)), merge="mean"),
         jaxrnn.recurrent(jaxrnn.gru(H, 2)),
     ),
-    "conv": jaxrnn.recurrent(jaxrnn.conv_lstm((*SPATIAL, D), 2, (2, 1, 2), padding="valid", dilation=(1, 2, 1))),
+    "conv": jaxrnn.recurrent(
+        jaxrnn.conv_lstm((*SPATIAL, D), 2, (2, 1, 2), padding="valid", strides=(1, 1, 1), dilation=(1, 2, 1))
+    ),
 }
 
 

@@ -1,8 +1,6 @@
 """Networks to models of ONNX and back: ONNX Runtime runs what we write, and models of other writers are read."""
 
-import re
 import warnings
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -235,53 +233,3 @@ def test_a_model_without_outputs_for_every_step_is_not_read():
     model.graph.output[0].name = "states"
     with pytest.raises(ValueError, match=r"model: expected an output for every step"):
         from_onnx(model)
-
-
-# What ONNX has nothing for
-
-
-def of_cell(*cells):
-    layers = [jaxrnn.recurrent(cell, reverse=index == 1) for index, cell in enumerate(cells)]
-    return layers[0] if len(layers) == 1 else jaxrnn.bidirectional(*layers)
-
-
-GRU = jaxrnn.gru(D, H)
-UNWRITTEN = {
-    "layer_norm": (jaxrnn.layer_norm(D), "dense or dropout, got layer_norm"),
-    "own": (jaxrnn.layer_norm(D)._replace(spec=None), "got one of your own"),
-    "cell": (of_cell(jaxrnn.janet(D, H)), "expected cells made by vanilla, lstm, lstm_variant, gru"),
-    "projection": (of_cell(jaxrnn.lstm_variant(D, H, projection_size=2)), "an LSTM without projection_size"),
-    "activation": (of_cell(jaxrnn.vanilla(D, H, activation=jnp.sin)), "one that ONNX has a name for"),
-    "dense": (jaxrnn.dense(D, H, activation=jnp.sin), "a dense with Relu, Tanh, Sigmoid or none"),
-    "merge": (both(GRU, "both"), "got merge='both'"),
-    "directions": (of_cell(GRU, jaxrnn.gru(D, H, reset_after=False)), "cells of one kind, size and options"),
-    "sizes": (of_cell(GRU, jaxrnn.gru(D, 2)), "cells of one kind, size and options"),
-    "clip": (of_cell(jaxrnn.gru(D, H, activations=(CLIPPED[0], "tanh"))), "expected one clip"),
-    "layers": (
-        jaxrnn.bidirectional(jaxrnn.serial(of_cell(GRU)), jaxrnn.recurrent(GRU, reverse=True)),
-        "a bidirectional of two jaxrnn.recurrent",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", UNWRITTEN)
-def test_what_onnx_has_nothing_for_is_named(name, rng):
-    layer, message = UNWRITTEN[name]
-    with pytest.raises(ValueError, match=rf"\A(layer|activation): .*{re.escape(message)}"):
-        to_onnx(layer, params_of(layer, rng))
-
-
-def test_wrong_arguments_are_named(rng):
-    layer = of_cell(GRU)
-    params = params_of(layer, rng)
-    arguments: Any
-    for error, message, arguments in (
-        (TypeError, "layer: expected a Layer", (GRU, params)),
-        (ValueError, r"params.input: expected shape \(2, 9\)", (layer, params_of(of_cell(jaxrnn.gru(5, H)), rng))),
-        (TypeError, "params: expected one dtype", (layer, params._replace(bias=params.bias.astype(jnp.float16)))),
-    ):
-        with pytest.raises(error, match=message):
-            to_onnx(*arguments)
-    for name in ("lengths", "carry"):
-        with pytest.raises(TypeError, match=f"{name}: expected True or False, got 'yes'"):
-            to_onnx(layer, params, **dict[str, Any]({name: "yes"}))

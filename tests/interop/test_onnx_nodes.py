@@ -148,46 +148,6 @@ def test_float64_is_not_rounded_in_silence():
         assert one_by_one(run_node, node, ones(np.float64))[0].dtype == np.float64
 
 
-SHAPES = {"X": (T, B, D), "W": (1, 3 * H, D), "R": (1, 3 * H, H), "B": (1, 6 * H), "sequence_lens": (B,)}
-WRONG = [
-    ({"direction": "backward"}, {}, r"direction: expected one of 'forward', .* got 'backward'"),
-    ({"layout": 2}, {}, r"layout: expected 0 or 1, got 2"),
-    ({"clip": -1.0}, {}, r"clip: expected a number above 0, got -1.0"),
-    ({"input_forget": 1}, {}, r"input_forget: expected no such attribute of GRU, got 1"),
-    ({"activations": ["Tanh"]}, {}, r"activations: expected 2 of forward GRU, got \['Tanh'\]"),
-    ({"activations": ["Tanh", "Gelu"]}, {}, r"activations: expected one of 'Relu', .* got 'Gelu'"),
-    ({"hidden_size": 4}, {}, r"W: expected shape \(1, 12, 2\) of GRU, got \(1, 9, 2\)"),
-    ({}, {"X": (T, D)}, r"X: expected three axes, got shape \(4, 2\)"),
-    ({}, {"W": (2, 3 * H, D)}, r"W: expected shape \(1, 9, 2\) of GRU, got \(2, 9, 2\)"),
-    ({}, {"R": (1, 4 * H, H)}, r"R: expected shape \(1, 9, 3\) of GRU, got \(1, 12, 3\)"),
-    ({}, {"B": (1, 3 * H)}, r"B: expected shape \(1, 18\) of GRU, got \(1, 9\)"),
-    ({}, {"initial_h": (B, H)}, r"initial_h: expected shape \(1, 3, 3\), got \(3, 3\)"),
-    ({"layout": 1}, {"initial_h": (1, T, H)}, r"initial_h: expected shape \(4, 1, 3\), got \(1, 4, 3\)"),
-    ({}, {"W": None}, r"W: expected an array, got None"),
-    ({}, {"other": (1,)}, r"inputs: expected at most 6 of GRU, got 7"),
-]
-
-
-@pytest.mark.parametrize(("attributes", "shapes", "message"), WRONG)
-def test_wrong_nodes_are_named(attributes, shapes, message):
-    given = {**SHAPES, "initial_h": (1, B, H), **shapes}
-    node = make_node("GRU", list(given), ["Y", "Y_h"], **attributes)
-    inputs = [
-        None if shape is None else np.ones(shape, np.int32 if name == "sequence_lens" else np.float32)
-        for name, shape in given.items()
-    ]
-    with pytest.raises(ValueError, match=rf"\A{message}"):
-        run_node(node, inputs)
-
-
-def test_other_operators_are_named():
-    for node, found in ((make_node("Conv", ["X"], ["Y"]), "got Conv"), ("GRU", "got GRU")):
-        with pytest.raises(ValueError, match=f"node: expected one of RNN, LSTM, GRU, {found}"):
-            run_node(node, [])
-    with pytest.raises(ValueError, match="node: expected at most 2 outputs"):
-        run_node(make_node("RNN", ["X", "W", "R"], ["Y", "Y_h", "Y_c"]), ones(np.float32))
-
-
 def test_a_backend_runs_whole_models_again_and_again(rng):
     """Recurrent nodes here, others by ONNX; lengths may change from run to run."""
     from jaxrnn.interop.onnx import Backend

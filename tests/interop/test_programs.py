@@ -2,17 +2,16 @@
 
 import subprocess
 import sys
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax import export
 
 import jaxrnn
 from jaxrnn.interop import export_layer
 from jaxrnn.interop.programs import plain
+from tests.interop.differential import drawn
 from tests.registry import assert_trees_close
 
 VECTOR, TOKEN = jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)
@@ -21,33 +20,40 @@ MODEL = jaxrnn.serial(
 )
 
 
-def drawn(rng, x, *axes):
-    shape = (*axes, *x.shape)
-    return rng.standard_normal(shape, np.float32) if x.shape else rng.integers(7, size=shape).astype(np.int32)
+def tokens(rng, *shape):
+    return rng.integers(7, size=shape).astype(np.int32)
 
 
-@pytest.mark.parametrize(
-    ("layer", "x"),
-    [(MODEL, TOKEN), (jaxrnn.stacked(jaxrnn.gru, 3, 4, bidirectional=True), VECTOR)],
-    ids=["model", "bidirectional"],
-)
-def test_the_programs_compute_what_the_layer_does(layer, x, key, rng):
-    params = layer.init(key)
-    programs = export_layer(layer, params, x)
-    apply, start = (export.deserialize(each.serialize()).call for each in programs[:2])
+def test_the_programs_compute_what_the_layer_does(rng):
+    params = drawn(rng, MODEL)
+    programs = export_layer(MODEL, params, TOKEN)
+    assert programs.step is not None
+    assert MODEL.step is not None
+    every = programs.apply, programs.start, programs.step
+    apply, start, step = (export.deserialize(each.serialize()).call for each in every)
     for time, batch in ((1, 1), (5, 2)):
-        xs, lengths = drawn(rng, x, time, batch), np.arange(time - batch + 1, time + 1, dtype=np.int32)
-        carry, ys = layer.apply(params, xs, lengths=lengths)
-        assert_trees_close(apply(xs, lengths), (plain(carry), ys), 1e-5)
-        state = start(xs[0])
-        assert_trees_close(state, plain(layer.initial_carry(params, (batch,))), 1e-5)
-        if layer.step is None:
-            assert programs.step is None
-            continue
-        assert programs.step is not None
-        step = export.deserialize(programs.step.serialize()).call
-        carry, y = layer.step(params, carry, xs[0])
-        assert_trees_close(step(plain(layer.apply(params, xs, lengths=lengths)[0]), xs[0]), (plain(carry), y), 1e-5)
+        xs, lengths = tokens(rng, time, batch), np.arange(time - batch + 1, time + 1, dtype=np.int32)
+        after = MODEL.apply(params, xs, lengths=lengths)
+        assert_trees_close(apply(xs, lengths), plain(after), 1e-5)
+        assert_trees_close(start(xs[0]), plain(MODEL.initial_carry(params, (batch,))), 1e-5)
+        again = MODEL.step(params, after[0], xs[0])
+        assert_trees_close(step(plain(after[0]), xs[0]), plain(again), 1e-5)
+
+
+def test_a_program_has_the_gradient_of_its_parameters(rng):
+    """Both directions, checkpoints and unrolled steps, which are left out, and an output for every second step."""
+    cell = jaxrnn.vanilla(3, 4)
+    choices = {"checkpoint": "sqrt", "unroll_factor": 2}
+    forward, backward = (jaxrnn.recurrent(cell, reverse=reverse, **choices) for reverse in (False, True))
+    layer = jaxrnn.serial(jaxrnn.bidirectional(forward, backward), jaxrnn.time_reduction(2))
+    params, xs = drawn(rng, layer), rng.standard_normal((5, 2, 3), np.float32)
+    programs = export_layer(layer, params, VECTOR, inside=False)
+    assert programs.step is None
+    program = export.deserialize(programs.apply.serialize(vjp_order=1))
+    lengths = np.array([5, 2], np.int32)
+    actual = jax.grad(lambda weights: program.call(weights, xs, lengths)[1].sum())(plain(params))
+    expected = jax.grad(lambda params: layer.apply(params, xs, lengths=lengths)[1].sum())(params)
+    assert_trees_close(actual, plain(expected), 1e-5)
 
 
 def test_a_program_runs_without_the_library(tmp_path, key):
@@ -69,14 +75,3 @@ print(np.asarray(y).tolist())
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
     np.testing.assert_allclose(np.array(eval(run.stdout)), layer.apply(params, xs)[1][-1], rtol=1e-5)
-
-
-def test_what_cannot_be_exported(key):
-    wrong: Any = 3
-    layer = jaxrnn.recurrent(jaxrnn.vanilla(3, 4), unroll_factor=2)
-    with pytest.raises(ValueError, match=r"^layer: expected one that does the same for every number of steps"):
-        export_layer(layer, layer.init(key), VECTOR)
-    with pytest.raises(TypeError, match=r"^x: expected the jax.ShapeDtypeStruct of one input, got int"):
-        export_layer(layer, layer.init(key), wrong)
-    with pytest.raises(TypeError, match=r"^layer: expected a Layer"):
-        export_layer(layer.init(key), layer, VECTOR)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrnn import checks
 from jaxrnn.types import Array
 
 
@@ -33,7 +34,6 @@ FORMULAS = {
     "Softplus": Formula(lambda a, alpha, beta: jax.nn.softplus(a)),
 }
 OURS = {"Relu": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid"}
-DENSE = {"Relu": jax.nn.relu, "Tanh": jnp.tanh, "Sigmoid": jax.nn.sigmoid}  # operators, after a dense layer
 CANONICAL = {name.lower(): name for name in FORMULAS}
 
 
@@ -49,6 +49,18 @@ class ONNXActivation:
     alpha: float | None = None
     beta: float | None = None
     clip: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise unless there is such a function, with such numbers."""
+        formula = FORMULAS[checks.choice("name", self.name, tuple(FORMULAS))]
+        for number in ("alpha", "beta"):
+            given, default = getattr(self, number), getattr(formula, number)
+            if given is not None:
+                checks.number(number, given)
+            if (given is None) != (default is None):
+                expected = "None" if default is None else f"a number, such as {default},"
+                raise ValueError(f"{number}: expected {expected} for {self.name}, got {given}")
+        checks.bound("clip", self.clip)
 
     def __call__(self, a: Array) -> Array:
         """Return the function of pre-activations ``a``."""

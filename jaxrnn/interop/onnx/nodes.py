@@ -17,8 +17,9 @@ import numpy as np
 from jaxrnn import checks
 from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.interop.arrays import require
+from jaxrnn.interop.descriptions import convention_of
 from jaxrnn.interop.onnx.activations import read_activations
-from jaxrnn.interop.onnx.weights import NodeWeights, convention_of, read_cell, ways_of
+from jaxrnn.interop.onnx.weights import KINDS, NodeWeights, read_cell, ways_of
 from jaxrnn.types import Array, Cell, Params
 from jaxrnn.unrolling import unroll
 
@@ -136,7 +137,7 @@ def read_attributes(operator: str, given: Mapping[str, Any]) -> Attributes:
         raise ValueError(f"{name}: expected no such attribute of {operator}, got {given[name]!r}")
     direction = checks.choice("direction", _text(given.get("direction", "forward")), DIRECTIONS)
     coupled, after = bool(given.get("input_forget", 0)), bool(given.get("linear_before_reset", 0))
-    ways = ways_of(convention_of(operator, after), direction)
+    ways = ways_of(convention_of("onnx", KINDS[operator], after), direction)
     layout = given.get("layout", 0)
     if layout not in (0, 1):
         raise ValueError(f"layout: expected 0 or 1, got {layout!r}")
@@ -163,7 +164,7 @@ def read_directions(operator: str, attributes: Attributes, arrays: Mapping[str, 
     assert W is not None
     assert R is not None
     reset_after = attributes.linear_before_reset
-    count, gates = len(attributes.reversed), len(convention_of(operator, reset_after).gates)
+    count, gates = len(attributes.reversed), len(convention_of("onnx", KINDS[operator], reset_after).gates)
     hidden_size = R.shape[-1] if attributes.hidden_size is None else attributes.hidden_size
     shapes = {
         "W": (W, (count, gates * hidden_size, W.shape[-1] if W.ndim == 3 else "features")),

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrnn import checks
 from jaxrnn.interop.arrays import require
-from jaxrnn.interop.onnx.activations import DENSE
+from jaxrnn.interop.onnx.activations import OURS
 from jaxrnn.interop.onnx.nodes import INPUTS, Direction, read_attributes, read_directions
 from jaxrnn.interop.onnx.values import Final, Given, Numbers, Sequence, Zeros, beside, unread
 from jaxrnn.layers.bidirectional import Directions, bidirectional
@@ -154,8 +155,8 @@ class Reader:
             added = constants[0] if constants else np.zeros(0)
             if operator == "Add" and last.bias is None and added.shape[-1:] == last.kernel.shape[1:] == (added.size,):
                 return self.stages.pop()._replace(bias=added.ravel())
-            if operator in DENSE:
-                return self.stages.pop()._replace(activation=DENSE[operator])
+            if operator in OURS:
+                return self.stages.pop()._replace(activation=OURS[operator])
         return None
 
     def _reshaped(self, node: Any, axes: tuple[Any, ...], shape: Any) -> Sequence:
@@ -224,7 +225,7 @@ def from_onnx(model: Any) -> tuple[Layer, Params]:
     """
     onnx = require("onnx")
     if not isinstance(model, onnx.ModelProto):
-        model = onnx.load(model)
+        model = onnx.load(checks.path("model", model))
     reader = Reader(model.graph)
     for node in model.graph.node:
         reader.read(node)

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import checks
+from jaxrnn.cells.activations import named
 from jaxrnn.interop.arrays import require
-from jaxrnn.interop.onnx.activations import DENSE
-from jaxrnn.interop.onnx.weights import NodeCell, convention_of, ways_of, write_cell
+from jaxrnn.interop.descriptions import Described, Recurrence, flat, parameters_of, recurrence, ways
+from jaxrnn.interop.onnx.activations import OURS
+from jaxrnn.interop.onnx.weights import BEYOND, NodeCell, write_cell
+from jaxrnn.layers.embedding import EmbeddingParams
 from jaxrnn.types import Layer, Params, Spec
 
 OPSET, IR_VERSION = 22, 10  # the newest of the recurrent operators, and the format of that time
@@ -42,26 +45,11 @@ class Writer:
         self.constants[name] = np.asarray(value)
         return name
 
-    def layer(self, made_by: Spec | None, params: Params, xs: str) -> str:
+    def layer(self, spec: Spec | None, params: Params, xs: str) -> str:
         """Add the nodes of a layer that runs over ``xs``; return the name of its outputs."""
-        factory, options = (None, {}) if made_by is None else (made_by.factory, dict(made_by.options))
-        if factory == "serial":
-            for child, of_child in zip(options["layers"], params, strict=True):
-                xs = self.layer(child, of_child, xs)
-            return xs
-        if factory == "stacked":
-            cell = Spec(options["cell"], tuple(options.items()))
-            for each in params:
-                ways = enumerate(each if options["bidirectional"] else (each,))
-                xs = self.recurrence([(cell, bool(way), weights) for way, weights in ways], "concat", xs)
-            return xs
-        if factory == "recurrent":
-            return self.recurrence([(options["cell"], options["reverse"], params)], "concat", xs)
-        if factory == "bidirectional":
-            ways = [_way(options[name], weights) for name, weights in params._asdict().items()]
-            return self.recurrence(ways, options["merge"], xs)
-        if factory == "dropout":
-            return xs
+        factory, options = (None, {}) if spec is None else (spec.factory, dict(spec.options))
+        if factory in ("recurrent", "bidirectional"):
+            return self.recurrence(recurrence("onnx", spec, params, BEYOND), xs)
         if factory == "embedding":
             self.padded = True
             return self.node("Gather", self.constant(params.table), xs)
@@ -69,26 +57,23 @@ class Writer:
             self.padded = True
             ys = self.node("MatMul", xs, self.constant(params.kernel))
             ys = ys if params.bias is None else self.node("Add", ys, self.constant(params.bias))
-            names = [name for name, function in DENSE.items() if function is options["activation"]]
-            if options["activation"] is not None and not names:
-                raise ValueError(
-                    f"layer: expected a dense with {', '.join(DENSE)} or none, got {options['activation']}"
-                )
-            return self.node(names[0], ys) if names else ys
+            activation = named(options["activation"])
+            if activation in (None, "identity"):
+                return ys
+            if activation not in OURS.values():
+                names = ", ".join(OURS.values())
+                raise ValueError(f"layer: expected a dense with the activation {names} or none, got {activation}")
+            return self.node(next(name for name, ours in OURS.items() if ours == activation), ys)
         raise ValueError(f"layer: expected one of {LAYERS}, got {factory or 'one of your own'}")
 
-    def recurrence(self, ways: list[tuple[Spec | None, bool, Params]], merge: str, xs: str) -> str:
-        """Add one recurrent layer, from the cell, the direction and the parameters of each of its ways."""
-        direction = "bidirectional" if len(ways) == 2 else "reverse" if ways[0][1] else "forward"
-        cells = [write_cell(cell, params) for cell, _, params in ways]
-        by_way = dict(zip((reverse for _, reverse, _ in ways), cells, strict=True))
-        if len(by_way) < len(ways):
-            raise ValueError("layer: expected a bidirectional of which one layer runs forward, got two in reverse")
-        convention = convention_of(cells[0].operator, bool(cells[0].flags.get("linear_before_reset")))
-        cells = [by_way[reverse] for reverse in ways_of(convention, direction)]
+    def recurrence(self, entry: Recurrence, xs: str) -> str:
+        """Add one recurrent layer, in one direction or in both."""
+        directions = ways(entry)
+        direction = "bidirectional" if len(directions) == 2 else "reverse" if directions[0].reverse else "forward"
+        cells = [write_cell(each) for each in directions]
         options = _attributes(cells)
         operator, hidden_size = cells[0].operator, cells[0].weights.R.shape[-1]
-        parts, shape = "hc" if operator == "LSTM" else "h", [len(ways), "batch", hidden_size]
+        parts, shape = "hc" if operator == "LSTM" else "h", [len(cells), "batch", hidden_size]
         starts, finals = ([f"{when}_{part}_{self.count}" for part in parts] for when in ("initial", "final"))
         if self.carry:
             self.states |= dict.fromkeys([*starts, *finals], shape)
@@ -100,14 +85,14 @@ class Writer:
         outputs = f"states_{self.count}", *finals
         ys = self.node(operator, *inputs, outputs=outputs, direction=direction, hidden_size=hidden_size, **options)
         self.count, self.padded = self.count + 1, False
-        if len(ways) == 1:
+        if isinstance(entry, Described):
             return self.node("Squeeze", ys, self.constant(np.array([1])))
-        if merge == "concat":
+        if entry.merge == "concat":
             ys = self.node("Transpose", ys, perm=[0, 2, 1, 3])
             return self.node("Reshape", ys, self.constant(np.array([0, 0, -1])))
-        if merge in REDUCTIONS:
-            return self.node(REDUCTIONS[merge], ys, self.constant(np.array([1])), keepdims=0)
-        raise ValueError(f"layer: expected outputs of both directions merged to one, got merge={merge!r}")
+        if entry.merge in REDUCTIONS:
+            return self.node(REDUCTIONS[entry.merge], ys, self.constant(np.array([1])), keepdims=0)
+        raise ValueError(f"layer: expected outputs of both directions merged to one, got merge={entry.merge!r}")
 
     def masked(self, ys: str, dtype: Any) -> str:
         """Add what makes outputs of padding zero, as they are in every `Layer`; return the name of the outputs."""
@@ -155,23 +140,19 @@ def to_onnx(layer: Layer, params: Params, *, lengths: bool = False, carry: bool 
     require("onnx")
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    checks.layer("layer", layer)
     checks.flag("lengths", lengths)
     checks.flag("carry", carry)
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype")}
-    if len(dtypes) != 1:
-        raise TypeError(f"params: expected one dtype, got {', '.join(sorted(map(str, dtypes))) or 'no arrays'}")
-    (of_params,) = dtypes
-    expected = jax.eval_shape(layer.init, jax.random.key(0))
-    expected = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, of_params), expected)
-    checks.same_structure("params", params, expected, "of the layer")
+    layers = list(flat(layer.spec, parameters_of(layer, params)))
+    of_params = jax.tree.leaves(params)[0].dtype
 
     writer = Writer(lengths, carry)
-    ys = writer.layer(layer.spec, params, "xs")
+    ys = "xs"
+    for spec, own in layers:
+        ys = writer.layer(spec, own, ys)
     writer.node("Identity", writer.masked(ys, of_params), outputs=("ys",))
     dtype, value = helper.np_dtype_to_tensor_dtype(of_params), helper.make_tensor_value_info
     inputs = [value("xs", dtype, ["time", "batch", jax.tree.leaves(params)[0].shape[0]])]
-    if _takes_tokens(layer.spec):
+    if isinstance(layers[0][1], EmbeddingParams):
         inputs = [value("xs", TensorProto.INT64, ["time", "batch"])]
     if lengths:
         inputs.append(value("lengths", TensorProto.INT32, ["batch"]))
@@ -187,21 +168,6 @@ def to_onnx(layer: Layer, params: Params, *, lengths: bool = False, carry: bool 
     model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="jaxrnn")
     checker.check_model(model)
     return model
-
-
-def _takes_tokens(made_by: Spec | None) -> bool:
-    """Return whether a layer begins with an embedding."""
-    while made_by is not None and made_by.factory == "serial":
-        made_by = dict(made_by.options)["layers"][0]
-    return made_by is not None and made_by.factory == "embedding"
-
-
-def _way(made_by: Spec | None, params: Params) -> tuple[Spec | None, bool, Params]:
-    """Return the cell, the direction and the parameters of one layer of a bidirectional."""
-    if made_by is None or made_by.factory != "recurrent":
-        raise ValueError("layer: expected a bidirectional of two jaxrnn.recurrent, got one of other layers")
-    options = dict(made_by.options)
-    return options["cell"], options["reverse"], params
 
 
 def _attributes(cells: list[NodeCell]) -> dict[str, Any]:
