@@ -248,10 +248,11 @@ def accuracy_over_time(config: Config, order: Order, params: Any, part: Part) ->
 
 
 def trajectories(config: Config, order: Order, params: Any, part: Part) -> Trajectories:
-    """Return the outputs at every step in two principal components, for some images of each class."""
+    """Return the outputs after each row, or as many pixels, in two principal components, for images of each class."""
     places = np.concatenate([np.flatnonzero(part.labels == label)[:SHOWN] for label in range(CLASSES)])
-    xs = order.sequences(part.images[places])
-    found = principal_components(jax.jit(encoder_of(config, order).apply)(params.encoder, xs)[1])
+    xs, row = order.sequences(part.images[places]), order.width // order.features
+    ys = jax.jit(encoder_of(config, order).apply)(params.encoder, xs)[1][row - 1 :: row]
+    found = principal_components(ys)
     return Trajectories(np.asarray(found.coordinates), part.labels[places], np.asarray(found.shares).tolist())
 
 
