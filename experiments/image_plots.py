@@ -20,7 +20,7 @@ COLOURS = [to_hex(colour) for colour in matplotlib.colormaps["tab10"](range(10))
 
 
 class Trajectories(NamedTuple):
-    """States of N images in two principal components, ``coordinates [rows, N, 2]``; their ``shares`` of the variance."""
+    """States of N images in two principal components, ``coordinates [rows, N, 2]``, with ``shares`` of the variance."""
 
     coordinates: np.ndarray
     labels: np.ndarray
@@ -60,8 +60,9 @@ def draw_curves(
     training.plot(steps, [shown(error) for error in errors], color="tab:orange", marker="o", markersize=4, **LABELS[0])
     training.plot([trained.step], [shown(tested)], color="tab:red", marker="*", markersize=11, **LABELS[1])
     for name, error in others.items():
-        training.axhline(shown(error), color="0.45", linestyle="--", linewidth=1)
-        training.annotate(f"{name}  {error:.1%}", (steps[-1], shown(error)), (0, 3), **NOTE)
+        if error > 0:
+            training.axhline(error, color="0.45", linestyle="--", linewidth=1)
+        training.annotate(f"{name}  {error:.1%}{'' if error else ' ↓'}", (steps[-1], shown(error)), (0, 3), **NOTE)
     training.annotate(f"{tested:.1%}", (trained.step, shown(tested)), (-7, 3), **NOTE | {"color": "tab:red"})
     training.set_yscale("log")
     training.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
