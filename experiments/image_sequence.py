@@ -248,10 +248,11 @@ def accuracy_over_time(config: Config, order: Order, params: Any, part: Part) ->
 
 
 def trajectories(config: Config, order: Order, params: Any, part: Part) -> Trajectories:
-    """Return the outputs at every step in two principal components, for some images of each class."""
+    """Return the outputs after each row, or as many pixels, in two principal components, for images of each class."""
     places = np.concatenate([np.flatnonzero(part.labels == label)[:SHOWN] for label in range(CLASSES)])
-    xs = order.sequences(part.images[places])
-    found = principal_components(jax.jit(encoder_of(config, order).apply)(params.encoder, xs)[1])
+    xs, row = order.sequences(part.images[places]), order.width // order.features
+    ys = jax.jit(encoder_of(config, order).apply)(params.encoder, xs)[1][row - 1 :: row]
+    found = principal_components(ys)
     return Trajectories(np.asarray(found.coordinates), part.labels[places], np.asarray(found.shares).tolist())
 
 
@@ -270,7 +271,7 @@ def saliency(model: jaxrnn.models.Classifier, order: Order, params: Any, part: P
             logits = model.apply(params, xs)
             return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0] - logits.mean(axis=1)
 
-        integrated = integrated_gradients(score, xs, black, points=64)
+        integrated = integrated_gradients(score, xs, black, points=256)
         return model.apply(params, xs).argmax(axis=-1), input_gradients(score, xs), integrated, score(xs) - score(black)
 
     answers, gradients, (attributions, gaps), changes = maps(params, jnp.asarray(xs), jnp.asarray(black))
