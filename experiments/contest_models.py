@@ -68,9 +68,9 @@ def contestant(kind: str, vocabulary: int, sizes: Sizes) -> Contestant:
 
     Example:
         >>> contestant("gru", 50, Sizes(parameters=30_000)).sizes
-        '1 × 54'
+        '1 × 62'
         >>> contestant("transformer", 50, Sizes(parameters=30_000)).sizes
-        '2 × 32, 4 heads, 157 units'
+        '2 × 32, 4 heads, 138 units'
     """
     find = _transformer if kind == "transformer" else functools.partial(_recurrent, kind)
     found = find(vocabulary, sizes)
