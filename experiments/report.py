@@ -4,7 +4,7 @@
 go to experiments/results.jsonl, one line for each command, where a newer run of a command takes the older one's
 place and runs made elsewhere stay; their pictures go to experiments/figures/. From those lines it writes the part
 of README.md between the two marks of each experiment. Runs that differ in their seed alone are one row, with mean
-and standard deviation.
+and standard deviation. A run may have a table of its own besides its rows, in Markdown.
 """
 
 import json
@@ -66,6 +66,7 @@ def _finished(results: pathlib.Path) -> Iterable[dict[str, Any]]:
                 "packages": config["packages"],
                 "rows": result["rows"],
                 "pictures": result.get("pictures", {}),
+                "table": result.get("table", ""),
             }
 
 
@@ -93,7 +94,8 @@ def _section(lines: list[dict[str, Any]]) -> str:
     pictures = [
         f"![{caption}]({place})" for group in groups.values() for place, caption in group[0]["pictures"].items()
     ]
-    return "\n".join([*table, "", *commands, *([""] if pictures else []), *pictures])
+    more = [part for group in groups.values() if group[0].get("table") for part in (group[0]["table"], "")]
+    return "\n".join([*table, "", *more, *commands, *([""] if pictures else []), *pictures])
 
 
 def _table_row(rows: list[Row], seconds: list[float]) -> str:

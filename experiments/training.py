@@ -16,8 +16,18 @@ import optax
 
 from experiments import runs
 from experiments.devices import one_copy, sharing
-from jaxrnn.training import CheckpointError, NonFiniteLossError, TrainState, fit, load, save, train_state, train_step
+from jaxrnn.training import (
+    CheckpointError,
+    NonFiniteLossError,
+    TrainState,
+    fit,
+    load,
+    save,
+    train_state,
+    train_step,
+)
 from jaxrnn.training import metrics as metrics_file
+from jaxrnn.training.step import TrainStep
 
 Params = Any
 Evaluation = Callable[[Params], dict[str, Any]]
@@ -97,6 +107,8 @@ def train(
     tokens_per_step: int | None = None,
     enough: float | None = None,
     run: pathlib.Path | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    step: TrainStep | None = None,
 ) -> Trained:
     """Train a model in the directory of a run, or go on with the training that it holds.
 
@@ -115,13 +127,15 @@ def train(
         tokens_per_step: to show the speed in tokens.
         enough: training ends once the figure called ``minimize`` is this or less.
         run: the directory of the run where ``directory`` is a part of it, one training of several.
+        optimizer: in place of that of the options.
+        step: of this loss and this optimizer, where one is compiled already.
 
     Raises:
         runs.Stopped: Ctrl-C; the checkpoint is written.
         runs.InputError: a damaged checkpoint, a loss that is not finite.
     """
     run = run or directory
-    optimizer = optimizer_of(options)
+    optimizer = optimizer or optimizer_of(options)
     params, run_key = first_params(options, init)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     state = train_state(params, optimizer, run_key, carry(params))
@@ -139,7 +153,7 @@ def train(
         if not ended(int(state.step)):
             end = fit(
                 state,
-                train_step(loss_fn, optimizer, devices=devices, batch_axis=batch_axis),
+                step or train_step(loss_fn, optimizer, devices=devices, batch_axis=batch_axis),
                 batches,
                 steps=options.steps,
                 evaluate=lambda state: evaluate(one_copy(state.params)),
@@ -172,13 +186,19 @@ def independent(loss: Callable[[Params, Any, jax.Array], Any]) -> Callable[..., 
     return lambda params, carry, batch, key: (loss(params, batch, key), (carry, {}))
 
 
-def optimizer_of(options: Training) -> optax.GradientTransformation:
-    """Return AdamW with clipping, warm-up and half a cosine."""
-    warmup = round(options.warmup * options.steps)
-    rate = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warmup, options.steps)
+def optimizer_of(options: Training, rate: float | None = None) -> optax.GradientTransformation:
+    """Return AdamW with clipping; its learning rate follows the schedule of the options unless one is given."""
     matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-    adamw = optax.adamw(rate, weight_decay=options.weight_decay, mask=matrices)
+    adamw = optax.adamw(
+        schedule_of(options) if rate is None else rate, weight_decay=options.weight_decay, mask=matrices
+    )
     return optax.chain(optax.clip_by_global_norm(options.clip), adamw)
+
+
+def schedule_of(options: Training) -> optax.Schedule:
+    """Return the learning rate of each step: warm-up and half a cosine."""
+    warmup = round(options.warmup * options.steps)
+    return optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warmup, options.steps)
 
 
 def best_params(directory: pathlib.Path, like: Params) -> Params:

@@ -54,6 +54,15 @@ def test_runs_become_rows_between_the_marks(folder: pathlib.Path):
     assert "--quick" not in text
 
 
+def test_a_run_may_have_a_table_of_its_own(folder: pathlib.Path):
+    results = folder.parent / "results"
+    finish(results, "sums", "a", "--run a", 1.25)
+    path = results / "sums" / "a" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"table": "| a |\n| --- |\n| 7 |"}))
+    report(results, folder, NAMES)
+    assert "\n\n| a |\n| --- |\n| 7 |\n\n```sh" in (folder / "README.md").read_text()
+
+
 def test_it_is_the_same_when_nothing_is_new_and_keeps_runs_made_elsewhere(folder: pathlib.Path):
     results = folder.parent / "results"
     finish(results, "sums", "a", "--hidden 8", 1.25)
