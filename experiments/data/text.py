@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.data import fetching
 from experiments.runs import InputError
 
 # Tests, demonstrations and generated tables: many characters, little to learn from.
@@ -77,7 +78,7 @@ def read_text(path: pathlib.Path, train_share: float = 0.9) -> Corpus:
     Raises:
         InputError: a file that cannot be read, is not UTF-8 text, or is too short.
     """
-    text = _decode_file(path)
+    text = fetching.read_text(path)
     if len(text) < SHORTEST:
         raise InputError(f"--data {path}: {len(text):,} characters are too few; give a text of {SHORTEST:,} or more")
     cut = int(train_share * len(text))
@@ -131,18 +132,3 @@ def _source_files(root: pathlib.Path) -> dict[str, str]:
         except (OSError, UnicodeDecodeError):
             continue
     return texts
-
-
-def _decode_file(path: pathlib.Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"--data {path}: not UTF-8 text (byte {error.start:,} is {error.object[error.start]:#04x}); "
-            f"convert it first, for example: iconv -f latin1 -t utf-8 {path} > text.txt"
-        ) from error
-    except OSError as error:
-        raise InputError(f"--data {path}: cannot be read ({error.strerror}); give the path of a text file") from error
-    if "\0" in text:
-        raise InputError(f"--data {path}: holds NUL characters, so it is binary or damaged; give a text file")
-    return text
