@@ -159,7 +159,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     )
     logits = logits_of(trained.params, words.encode(data.test.texts))
     right = {part: figures(logits[which], data.test.labels[which])["accuracy"] for part, which in parts.items()}
-    draw_curves(directory / "curves.png", trained, f"{name} on {data.name}")
+    draw_curves(directory / "curves.png", trained, f"{data.name}\n{name}")
     shares = {part: baselines[part] | {name: right[part]} for part in parts}
     console.print(table(shares, {part: int(which.sum()) for part, which in parts.items()}))
     for text, probabilities in zip(data.test.texts[:4], np.asarray(jax.nn.softmax(logits[:4])), strict=True):
