@@ -35,6 +35,7 @@ import optax
 
 import jaxrnn
 from experiments import gradient_plots, runs
+from experiments.data.memory import draw_adding
 from experiments.gradient_plots import Curves, final
 from jaxrnn import initializers
 from jaxrnn.analysis import gradient_norms, log_singular_values, state_jacobians
@@ -120,17 +121,6 @@ class Trained(NamedTuple):
     end: Model
     losses: np.ndarray
     norms: np.ndarray
-
-
-def draw_adding(key: Array, steps: int, batch: int) -> tuple[Array, Array]:
-    """Draw the adding problem: two marked numbers, one in each half, to be summed."""
-    number_key, first_key, second_key = jax.random.split(key, 3)
-    numbers = jax.random.uniform(number_key, (steps, batch))
-    first = jax.random.randint(first_key, (1, batch), 0, steps // 2)
-    second = jax.random.randint(second_key, (1, batch), steps // 2, steps)
-    times = jnp.arange(steps)[:, None]
-    marks = ((times == first) | (times == second)).astype(numbers.dtype)
-    return jnp.stack([numbers, marks], axis=-1), (numbers * marks).sum(axis=0)
 
 
 def draw_recall(key: Array, steps: int, batch: int) -> tuple[Array, Array]:

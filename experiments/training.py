@@ -95,6 +95,8 @@ def train(
     carry: Callable[[Params], Any] = lambda params: (),
     on_evaluate: Sequence[Hook] = (),
     tokens_per_step: int | None = None,
+    enough: float | None = None,
+    run: pathlib.Path | None = None,
 ) -> Trained:
     """Train a model in the directory of a run, or go on with the training that it holds.
 
@@ -111,14 +113,16 @@ def train(
         carry: ``(params) -> carry``, the one of the first step, where steps hand on a carry.
         on_evaluate: called as ``hook(params, record)`` after each evaluation.
         tokens_per_step: to show the speed in tokens.
+        enough: training ends once the figure called ``minimize`` is this or less.
+        run: the directory of the run where ``directory`` is a part of it, one training of several.
 
     Raises:
         runs.Stopped: Ctrl-C; the checkpoint is written.
         runs.InputError: a damaged checkpoint, a loss that is not finite.
     """
+    run = run or directory
     optimizer = optimizer_of(options)
-    init_key, run_key = jax.random.split(jax.random.key(options.seed))
-    params = jax.jit(init)(init_key)
+    params, run_key = first_params(options, init)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     state = train_state(params, optimizer, run_key, carry(params))
     with _in_words():
@@ -128,7 +132,11 @@ def train(
         devices = sharing(rows, options.devices)
         print(f"Device: {len(devices)} × {devices[0].device_kind}; {parameters:,} parameters", flush=True)
         best = _Best(directory / BEST, params, minimize)
-        if not _ended_early(options, int(state.step), best.step):
+
+        def ended(step: int) -> bool:
+            return best.reached(enough) or _ended_early(options, step, best.step)
+
+        if not ended(int(state.step)):
             end = fit(
                 state,
                 train_step(loss_fn, optimizer, devices=devices, batch_axis=batch_axis),
@@ -137,17 +145,23 @@ def train(
                 evaluate=lambda state: evaluate(one_copy(state.params)),
                 evaluate_every=options.evaluate_every,
                 on_evaluate=[functools.partial(_call, hook) for hook in (best, *on_evaluate)],
-                stop_when=lambda record: _ended_early(options, record["step"], best.step),
+                stop_when=lambda record: ended(record["step"]),
                 checkpoint_path=directory / CHECKPOINT,
                 checkpoint_every=options.checkpoint_every,
                 metrics_path=directory / METRICS,
                 tokens_per_step=tokens_per_step,
-                resume_with=f"python -m experiments {directory.parent.name} --resume {directory.name}",
+                resume_with=f"python -m experiments {run.parent.name} --resume {run.name}",
             )
             if end.reason in ("interrupt", "time"):
                 raise runs.Stopped
     records = metrics_file.read(directory / METRICS)
     return Trained(best_params(directory, params), best.figures, best.step, records, parameters)
+
+
+def first_params(options: Training, init: Callable[[jax.Array], Params]) -> tuple[Params, jax.Array]:
+    """Return the parameters that a training begins with, and the key of its noise."""
+    init_key, run_key = jax.random.split(jax.random.key(options.seed))
+    return jax.jit(init)(init_key), run_key
 
 
 def independent(loss: Callable[[Params, Any, jax.Array], Any]) -> Callable[..., Any]:
@@ -192,6 +206,10 @@ class _Best:
         if figures[self._minimize] is not None and figures[self._minimize] < self.figures[self._minimize]:
             self.step, self.figures = record["step"], figures
             save(self._path, params, {"step": self.step, "figures": figures})
+
+    def reached(self, enough: float | None) -> bool:
+        """Return whether the best figure is ``enough`` or less."""
+        return enough is not None and self.figures[self._minimize] <= enough
 
 
 def _call(hook: Hook, state: TrainState, record: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Ways to look at a recurrent network: functions that take a cell and return arrays."""
+"""Ways to look at a recurrent network: functions that take a cell, a model or its states and return arrays."""
 
 from jaxrnn.analysis.gradient_flow import (
     GradientNorms,
@@ -8,12 +8,19 @@ from jaxrnn.analysis.gradient_flow import (
     spectral_radius,
     state_jacobians,
 )
+from jaxrnn.analysis.saliency import IntegratedGradients, input_gradients, integrated_gradients
+from jaxrnn.analysis.trajectories import PrincipalComponents, principal_components
 
 __all__ = [
     "GradientNorms",
+    "IntegratedGradients",
+    "PrincipalComponents",
     "carry_gradients",
     "gradient_norms",
+    "input_gradients",
+    "integrated_gradients",
     "log_singular_values",
+    "principal_components",
     "spectral_radius",
     "state_jacobians",
 ]

@@ -1,0 +1,316 @@
+"""Images as sequences: a recurrent network reads a digit row by row or pixel by pixel, and says which it is.
+
+An image of H × W pixels, first shrunk by averaging if asked, is read from the top left: by rows, H steps of W pixels;
+by pixels, H·W steps of one; or permuted, its pixels in an order drawn once for all images, so that what belongs
+together lies far apart. Pixels are standardised by the mean and standard deviation of the training images.
+
+The model is recurrent × layers → dense on the last output: it answers once, after the last step. The loss is the mean
+of -ln P(digit | image). The parameters with the fewest errors on the validation images are tested once, at the end,
+on all test images that there are. Floor and baselines look at the same (shrunk) pixels and the same split.
+
+Afterwards the model is asked three things: what it would have said had the sequence been cut at step t; how its
+states move, in their first two principal components; and which pixels its answer depends on, by gradients and by
+integrated gradients from the black image.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+
+import jaxrnn
+from experiments import runs
+from experiments.chrono import chrono
+from experiments.data.digits import Images, Part, read_digits
+from experiments.data.image_order import Order, shrink
+from experiments.data.mnist import read_mnist
+from experiments.image_floors import floors_of
+from experiments.image_plots import Saliency, Trajectories, draw_curves, draw_saliency, draw_states, table
+from experiments.runs import Row
+from experiments.training import Evaluation, Training, independent, train
+from jaxrnn.analysis import input_gradients, integrated_gradients, principal_components
+from jaxrnn.losses import softmax_cross_entropy
+
+CellName = Literal[
+    "vanilla", "irnn", "lstm", "chrono_lstm", "gru", "chrono_gru", "janet", "chrono_janet", "minimal_gated", "ugrnn",
+    "indrnn", "lem", "cornn",
+]  # fmt: skip
+# (input features, units, steps) -> cell
+CELLS: dict[CellName, Callable[[int, int, int], jaxrnn.Cell]] = {
+    "vanilla": lambda features, units, steps: jaxrnn.vanilla(features, units),
+    "irnn": lambda features, units, steps: jaxrnn.irnn(features, units),
+    "lstm": lambda features, units, steps: jaxrnn.lstm(features, units),
+    "chrono_lstm": lambda features, units, steps: chrono(jaxrnn.lstm(features, units), steps),
+    "gru": lambda features, units, steps: jaxrnn.gru(features, units),
+    "chrono_gru": lambda features, units, steps: chrono(jaxrnn.gru(features, units), steps),
+    "janet": lambda features, units, steps: jaxrnn.janet(features, units),
+    "chrono_janet": lambda features, units, steps: chrono(jaxrnn.janet(features, units), steps),
+    "minimal_gated": lambda features, units, steps: jaxrnn.minimal_gated(features, units),
+    "ugrnn": lambda features, units, steps: jaxrnn.ugrnn(features, units),
+    "indrnn": lambda features, units, steps: jaxrnn.indrnn(features, units, bound=2 ** (1 / steps)),
+    "lem": lambda features, units, steps: jaxrnn.lem(features, units),
+    "cornn": lambda features, units, steps: jaxrnn.cornn(features, units),
+}
+CLASSES, CHUNK, SHOWN = 10, 500, 10
+ORDERS = {"rows": "by rows", "pixels": "by pixels", "permuted": "by pixels in a drawn order"}
+PUBLISHED = {
+    ("mnist", "rows"): "about 98 to 99 (all test images)",
+    ("mnist", "pixels"): "LSTM 87.2, GRU 96.2 (Bai et al. 2018: 28×28 pixels, all test images)",
+    ("mnist", "permuted"): "LSTM 85.7, GRU 87.3 (Bai et al. 2018: 28×28 pixels, all test images)",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Data, model and training."""
+
+    dataset: Literal["digits", "mnist"] = "digits"
+    """scikit-learn's 8×8 digits, which need no download, or MNIST, 28×28."""
+    data: pathlib.Path | None = None
+    """Folder with the four files of MNIST; unless given, they are downloaded once."""
+    order: Literal["rows", "pixels", "permuted"] = "rows"
+    """What a step reads: a row of pixels, a pixel, or a pixel of the image permuted."""
+    shrink: int = 1
+    """Average squares of this many pixels a side before: 2 makes 28×28 into 14×14."""
+    cell: CellName = "gru"
+    """The recurrent cell; with chrono_, its gates start with memories as long as the sequence."""
+    layers: int = 1
+    """Recurrent layers."""
+    hidden: int = 128
+    """Units of each recurrent layer."""
+    dropout: float = 0.0
+    """Share of each recurrent layer's outputs set to zero in training."""
+    batch: int = 64
+    """Images read side by side."""
+    training: Training = Training(steps=1500, learning_rate=4e-3, evaluate_every=150, checkpoint_every=300)
+    """How it is trained."""
+
+    def __post_init__(self) -> None:
+        if self.data is not None:  # a run is resumed from any folder
+            object.__setattr__(self, "data", self.data.expanduser().absolute())
+        runs.require(
+            self.data is None or self.dataset == "mnist", "dataset", "mnist where --data is given", self.dataset
+        )
+        for name in ("shrink", "layers", "hidden", "batch"):
+            runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        runs.require(0 <= self.dropout < 1, "dropout", "at least 0, less than 1", self.dropout)
+
+
+QUICK = Config(hidden=64, training=Training(steps=240, learning_rate=8e-3, evaluate_every=60, checkpoint_every=120))
+
+
+class Batch(NamedTuple):
+    """Images as sequences ``xs [T, B, D]``, and their labels ``[B]``."""
+
+    xs: Any
+    labels: Any
+
+
+def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
+    """Train a model, or go on with one that ``directory`` holds, and return its figures and what stands beside them."""
+    console = rich.console.Console(highlight=False)
+    say = functools.partial(console.print, soft_wrap=True, markup=False)
+    images = read(config)
+    parts = (images.train, images.valid, images.test)
+    content = b"".join(values.tobytes() for part in parts for values in part)
+    runs.pin_data(directory, {"name": images.name, "source": images.source}, content)
+    counts = [len(part.labels) for part in parts]
+    runs.require(config.batch <= counts[0], "batch", f"at most {counts[0]:,} training images", config.batch)
+    order = Order.of(images.train.images, config.order)
+    say(f"Images: {images.name} ({images.source})")
+    say(
+        f"        {counts[0]:,} for training, {counts[1]:,} for validation, {counts[2]:,} for the test; "
+        f"read {ORDERS[config.order]}: {order.steps} steps of {order.features}"
+    )
+    floors = floors_of(directory / "floors.json", images.train, images.test)
+    say("Without a network, accuracy on the test images: " + ", ".join(f"{k} {v:.1%}" for k, v in floors.items()))
+
+    model = model_of(config, order)
+    per_epoch = counts[0] // config.batch
+    say(
+        f"Model: {_name(config)}; {config.training.steps:,} steps of {config.batch} images, "
+        f"{config.training.steps / per_epoch:.1f} times the training images"
+    )
+    trained = train(
+        directory,
+        config.training,
+        model.init,
+        independent(lambda params, batch, key: softmax_cross_entropy(model.apply(params, batch.xs, key=key), batch[1])),
+        batches(images.train, order, config),
+        rows=config.batch,
+        batch_axis=Batch(1, 0),
+        evaluate=evaluation(model, order, images.valid),
+        minimize="error",
+        tokens_per_step=config.batch * order.steps,
+    )
+    accuracy = 1 - evaluation(model, order, images.test)(trained.params)["error"]
+    over_time = accuracy_over_time(config, order, trained.params, images.test)
+    size = f", {order.height}×{order.width}" if config.shrink > 1 else ""
+    what = f"{_name(config)} on {images.name} {ORDERS[config.order]}{size}"
+    draw_curves(directory / "curves.png", trained, over_time, floors, accuracy, what)
+    draw_states(directory / "states.png", trajectories(config, order, trained.params, images.test), what)
+    maps = saliency(model, order, trained.params, images.test)
+    draw_saliency(directory / "saliency.png", maps, what)
+    console.print(table(floors, accuracy, trained.step, _name(config), counts[2]))
+    row = Row(
+        what,
+        100 * accuracy,
+        f"% of {counts[2]:,} test images",
+        floor=f"{floors['majority']:.1%} (majority)",
+        baseline=f"{floors['nearest neighbour']:.1%} (nearest neighbour)",
+        published=PUBLISHED.get((config.dataset, config.order), ""),
+        parameters=trained.parameters,
+    )
+    return {
+        "rows": [row._asdict()],
+        "pictures": {
+            "curves.png": f"Training of the {what}; and its test accuracy were the sequences cut",
+            "states.png": f"States of the {what} in two principal components",
+            "saliency.png": f"Pixels that the answers of the {what} depend on",
+        },
+        "test_accuracy": accuracy,
+        "standard_error": float(np.sqrt(accuracy * (1 - accuracy) / counts[2])),
+        "valid_accuracy": 1 - trained.figures["error"],
+        "best_step": trained.step,
+        "without_a_network": floors,
+        "accuracy_over_time": over_time,
+        "integrated_gradients_gap": maps.gap,
+        "parameters": trained.parameters,
+        "seconds": trained.records[-1]["seconds"],
+    }
+
+
+def read(config: Config) -> Images:
+    """Return the images, shrunk."""
+    images = read_digits() if config.dataset == "digits" else read_mnist(config.data)
+    _, height, width = images.train.images.shape
+    fits = height % config.shrink == 0 and width % config.shrink == 0
+    runs.require(fits, "shrink", f"a divisor of {height} and {width}", config.shrink)
+    train, valid, test = (part._replace(images=shrink(part.images, config.shrink)) for part in images[:3])
+    return images._replace(train=train, valid=valid, test=test)
+
+
+def encoder_of(config: Config, order: Order) -> jaxrnn.Layer:
+    """Return (recurrent → dropout) × layers."""
+    layers, features = [], order.features
+    for _ in range(config.layers):
+        cell = CELLS[config.cell](features, config.hidden, order.steps)
+        layers += [jaxrnn.recurrent(cell), jaxrnn.dropout(config.dropout)]
+        features = config.hidden
+    return jaxrnn.serial(*layers)
+
+
+def model_of(config: Config, order: Order) -> jaxrnn.models.Classifier:
+    """Return the classifier that reads the encoder's last output."""
+    return jaxrnn.models.classifier(encoder_of(config, order), config.hidden, CLASSES)
+
+
+def batches(part: Part, order: Order, config: Config) -> Callable[[int], Batch]:
+    """Return the function from a step to its images; each epoch draws their order anew."""
+    per_epoch = len(part.labels) // config.batch
+
+    @functools.lru_cache(maxsize=1)
+    def drawn(epoch: int) -> np.ndarray:
+        return np.random.default_rng((config.training.seed, epoch)).permutation(len(part.labels))
+
+    def batch(step: int) -> Batch:
+        epoch, place = divmod(step, per_epoch)
+        chosen = drawn(epoch)[place * config.batch : (place + 1) * config.batch]
+        return Batch(order.sequences(part.images[chosen]), part.labels[chosen])
+
+    return batch
+
+
+def evaluation(model: jaxrnn.models.Classifier, order: Order, part: Part) -> Evaluation:
+    """Return the function from parameters to the loss and the share of errors over all of ``part``."""
+    chunks, counted = _chunks(order, part)
+
+    @jax.jit
+    def totals(params: Any, chunks: Batch, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def of_chunk(inputs: tuple[Batch, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            (xs, labels), counted = inputs
+            logits = model.apply(params, xs)
+            loss = softmax_cross_entropy(logits, labels, counted) * counted.sum(dtype=logits.dtype)
+            return loss, jnp.sum(counted & (logits.argmax(axis=-1) != labels))
+
+        losses, errors = jax.lax.map(of_chunk, (chunks, counted))
+        return losses.sum(), errors.sum()
+
+    def evaluate(params: Any) -> dict[str, float]:
+        loss, errors = totals(params, chunks, counted)
+        return {"loss": float(loss) / len(part.labels), "error": float(errors) / len(part.labels)}
+
+    return evaluate
+
+
+def accuracy_over_time(config: Config, order: Order, params: Any, part: Part) -> list[float]:
+    """Return the accuracy at every step t of the answers after t steps, were the sequences cut there."""
+    encoder, head = encoder_of(config, order), jaxrnn.dense(config.hidden, CLASSES)
+    chunks, counted = _chunks(order, part)
+
+    @jax.jit
+    def right(params: Any, chunks: Batch, counted: jax.Array) -> jax.Array:
+        def of_chunk(inputs: tuple[Batch, jax.Array]) -> jax.Array:
+            (xs, labels), counted = inputs
+            logits = head.apply(params.head, encoder.apply(params.encoder, xs)[1])[1]
+            return jnp.sum(counted[None] & (logits.argmax(axis=-1) == labels[None]), axis=1)
+
+        return jax.lax.map(of_chunk, (chunks, counted)).sum(axis=0)
+
+    return (np.asarray(right(params, chunks, counted)) / len(part.labels)).tolist()
+
+
+def trajectories(config: Config, order: Order, params: Any, part: Part) -> Trajectories:
+    """Return the outputs at every step in two principal components, for some images of each class."""
+    places = np.concatenate([np.flatnonzero(part.labels == label)[:SHOWN] for label in range(CLASSES)])
+    xs = order.sequences(part.images[places])
+    found = principal_components(jax.jit(encoder_of(config, order).apply)(params.encoder, xs)[1])
+    return Trajectories(np.asarray(found.coordinates), part.labels[places], np.asarray(found.shares).tolist())
+
+
+def saliency(model: jaxrnn.models.Classifier, order: Order, params: Any, part: Part) -> Saliency:
+    """Return what the answer for the first image of each class depends on.
+
+    The score is the logit of the image's label less the mean of all logits, which a constant added to all leaves alone.
+    """
+    places = np.array([np.flatnonzero(part.labels == label)[0] for label in np.unique(part.labels)])
+    xs, labels = order.sequences(part.images[places]), part.labels[places]
+    black = order.sequences(np.zeros_like(part.images[:1]))
+
+    @jax.jit
+    def maps(params: Any, xs: jax.Array, black: jax.Array) -> tuple[Any, ...]:
+        def score(xs: jax.Array) -> jax.Array:
+            logits = model.apply(params, xs)
+            return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0] - logits.mean(axis=1)
+
+        integrated = integrated_gradients(score, xs, black, points=64)
+        return model.apply(params, xs).argmax(axis=-1), input_gradients(score, xs), integrated, score(xs) - score(black)
+
+    answers, gradients, (attributions, gaps), changes = maps(params, jnp.asarray(xs), jnp.asarray(black))
+    gap = float(jnp.abs(gaps / changes).max())
+    shown = (part.images[places], labels, np.asarray(answers))
+    return Saliency(*shown, order.pictures(gradients), order.pictures(attributions), gap)
+
+
+def _chunks(order: Order, part: Part) -> tuple[Batch, np.ndarray]:
+    """Return all of ``part`` in chunks of one size, leaves ``[chunks, ...]``, and which of their images count."""
+    chunks = -(-len(part.labels) // CHUNK)
+    size = -(-len(part.labels) // chunks)
+    places = np.arange(chunks * size)
+    counted, places = places < len(part.labels), np.minimum(places, len(part.labels) - 1)
+    xs = order.sequences(part.images[places])
+    xs = np.ascontiguousarray(xs.reshape(order.steps, chunks, size, -1).swapaxes(0, 1))
+    return Batch(xs, part.labels[places].reshape(chunks, size)), counted.reshape(chunks, size)
+
+
+def _name(config: Config) -> str:
+    words = config.cell.replace("_", " ")
+    for short in ("gru", "lstm", "rnn", "janet", "lem"):
+        words = words.replace(short, short.upper())
+    return f"{words} {config.layers} × {config.hidden}"

@@ -1,0 +1,34 @@
+"""Principal components against the singular value decomposition of NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrnn.analysis import principal_components
+
+
+def test_they_are_the_singular_vectors_of_the_centred_states(key, float64):
+    states = jax.random.normal(key, (7, 6, 4)) * jnp.array([[[1.0, 3.0, 0.3, 2.0]]]) + 5
+    found = principal_components(states, 3)
+    flat = np.asarray(states).reshape(-1, 4)
+    _, singular, rows = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
+    rows *= np.sign(rows[np.arange(4), np.abs(rows).argmax(axis=1)])[:, None]
+    np.testing.assert_allclose(found.directions, rows[:3], atol=1e-8)
+    np.testing.assert_allclose(found.shares, (singular**2 / (singular**2).sum())[:3], rtol=1e-8)
+    np.testing.assert_allclose(found.coordinates.reshape(-1, 3), (flat - flat.mean(axis=0)) @ rows[:3].T, atol=1e-8)
+    np.testing.assert_allclose(found.coordinates, (states - found.mean[None, None]) @ found.directions.T, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((jnp.ones((3, 2), int),), TypeError, "states: expected a floating array"),
+        ((jnp.ones(3),), ValueError, r"states: expected \[..., features\], got shape \(3,\)"),
+        ((jnp.ones((3, 2)), 0), ValueError, "count: expected at least 1, got 0"),
+        ((jnp.ones((3, 2)), 3), ValueError, "count: expected at most the 2 features of states, got 3"),
+    ],
+)
+def test_what_is_wrong_is_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        principal_components(*arguments)
