@@ -1,5 +1,6 @@
 """Ways to look at a recurrent network: functions that take a cell, a model or its states and return arrays."""
 
+from jaxrnn.analysis.activations import activations
 from jaxrnn.analysis.gradient_flow import (
     GradientNorms,
     carry_gradients,
@@ -10,11 +11,14 @@ from jaxrnn.analysis.gradient_flow import (
 )
 from jaxrnn.analysis.saliency import IntegratedGradients, input_gradients, integrated_gradients
 from jaxrnn.analysis.trajectories import PrincipalComponents, principal_components
+from jaxrnn.analysis.units import UnitScores, unit_scores
 
 __all__ = [
     "GradientNorms",
     "IntegratedGradients",
     "PrincipalComponents",
+    "UnitScores",
+    "activations",
     "carry_gradients",
     "gradient_norms",
     "input_gradients",
@@ -23,4 +27,5 @@ __all__ = [
     "principal_components",
     "spectral_radius",
     "state_jacobians",
+    "unit_scores",
 ]
