@@ -11,7 +11,7 @@ import numpy as np
 
 import jaxrnn
 from experiments.data.text import Vocabulary
-from experiments.specimens import Question, Reading, Specimen
+from experiments.specimens import Question, Reading, Specimen, in_order
 from experiments.text_features import Features
 from jaxrnn.analysis import activations
 
@@ -40,7 +40,7 @@ def specimen_of(
     xs, units = embedding.table[tokens], {}
     for number, (cell, own) in enumerate(zip(cells, inner[::2], strict=True), 1):
         at = jax.jit(functools.partial(activations, cell))(own, xs)
-        units |= {f"layer {number} {name}": np.asarray(values) for name, values in at.items()}
+        units |= {f"layer {number} {name}": np.asarray(at[name]) for name in in_order(at)}
         xs = at["h"]
     log_probabilities = np.asarray(jax.nn.log_softmax(xs[:-1] @ head.kernel + head.bias[None]))
     reading = Reading(text, units, features(text), f"layer {len(cells)} h")

@@ -53,13 +53,15 @@ def draw_text(path: pathlib.Path, title: str, panels: Sequence[Panel]) -> None:
     laid = [_lines(panel.symbols) for panel in panels]
     headings = [textwrap.wrap(panel.title, WIDTH + 8) for panel in panels]
     rows = [len(lines) + len(heading) + 0.7 for lines, heading in zip(laid, headings, strict=True)]
+    headline = textwrap.wrap(title, WIDTH - 15)
     across, down = POINTS * ADVANCE / 72, POINTS * HEIGHT / 72  # inches
     margin = 0.15
-    figure = Figure(figsize=(WIDTH * across + 2 * margin, (sum(rows) + 2) * down + 2 * margin))
+    figure = Figure(figsize=(WIDTH * across + 2 * margin, (sum(rows) + 1.2 * len(headline) + 0.8) * down + 2 * margin))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, figure.get_figwidth()), ylim=(figure.get_figheight(), 0))
     axes.axis("off")
-    axes.text(margin, margin + down / 2, title, fontsize=POINTS + 2, va="center", weight="bold")
-    top = margin + 2 * down
+    for row, words in enumerate(headline):
+        axes.text(margin, margin + (1.2 * row + 0.5) * down, words, fontsize=POINTS + 2, va="center", weight="bold")
+    top = margin + (1.2 * len(headline) + 0.8) * down
     for panel, lines, heading, height in zip(panels, laid, headings, rows, strict=True):
         for row, words in enumerate(heading):
             axes.text(margin, top + (row + 0.5) * down, words, fontsize=POINTS, va="center", color="0.25")
@@ -86,7 +88,7 @@ def _colours(panel: Panel) -> np.ndarray:
     signed = values.min(initial=0) < 0
     scale = Normalize(-limit if signed else 0, limit)
     colours = matplotlib.colormaps["RdBu_r" if signed else "Greens"](scale(values))
-    colours[:, :3] = 0.25 + 0.75 * colours[:, :3]  # dark enough to tell apart, light enough to read black on
+    colours[:, :3] = 0.4 + 0.6 * colours[:, :3]  # dark enough to tell apart, light enough to read black on
     return colours
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.specimens import Attention, Reading
 
-WAY = 60  # steps whose way is drawn
+WAY = 40  # steps whose way is drawn
 CLOUD = 4000  # states that are drawn
 
 

@@ -25,10 +25,12 @@ import rich.console
 import jaxrnn
 from experiments import runs
 from experiments.data.lengths import batching, pad
-from experiments.data.sentiment import generate_reviews, read_sst2
+from experiments.data.sentiment import Sentiment, generate_reviews, read_sst2
 from experiments.data.words import UNK, Words, load_words, read_vectors, save_words, tokenise, words_of
 from experiments.runs import Row
 from experiments.sentiment_answers import Answer, answer, baselines_of, draw_curves, shown, table, turning
+from experiments.sentiment_specimen import specimen_of
+from experiments.specimens import Specimen
 from experiments.training import Training, best_params, independent, train
 from jaxrnn.losses import softmax_cross_entropy
 from jaxrnn.models import Classifier, classifier
@@ -107,7 +109,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     """Train a model, or go on with one that ``directory`` holds, and return its figures."""
     console = rich.console.Console(highlight=False)
     say = functools.partial(console.print, soft_wrap=True, markup=False)
-    data = generate_reviews() if config.dataset == "reviews" else read_sst2(config.data)
+    data = read(config)
     words = words_of(data.train.texts, at_least=config.at_least)
     vectors = None if config.vectors is None else read_vectors(config.vectors, words, config.training.seed)
     size = config.embedding if vectors is None else vectors.vectors.shape[1]
@@ -131,8 +133,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     encoded = words.encode(data.train.texts)
     plan = batching([len(one) for one in encoded], batch=config.batch, multiple=MULTIPLE, seed=config.training.seed)
     model = model_of(config, words.size, size, None if vectors is None else vectors.vectors)
-    name = f"bidirectional {config.cell.upper() if config.cell != 'vanilla' else 'vanilla RNN'}"
-    name += f" {config.layers} × {config.hidden}, {config.pooling} pooling" + (", GloVe" if vectors is not None else "")
+    name = _name(config)
     epochs = config.training.steps / plan.per_epoch
     say(
         f"Model:     {name}; {config.training.steps:,} steps of {config.batch} sentences, {epochs:.1f} epochs; "
@@ -196,6 +197,28 @@ def asks(sampling: Asking) -> bool:
     return sampling.text is not None
 
 
+def specimen(config: Config, directory: pathlib.Path, steps: int) -> Specimen:
+    """Return what a run's best model shows on test sentences."""
+    _, params, words = restore(config, directory)
+    size = runs.read_json(directory / "data.json")["embedding"]
+    data, reader = read(config), pooled(config, *readers_of(config, size))
+    name = f"{_name(config)} on {data.name}"
+    return specimen_of(
+        name,
+        functools.partial(CELLS[config.cell], hidden_size=config.hidden),
+        reader,
+        params,
+        words,
+        data.test.texts,
+        steps,
+    )
+
+
+def read(config: Config) -> Sentiment:
+    """Return the sentences."""
+    return generate_reviews() if config.dataset == "reviews" else read_sst2(config.data)
+
+
 def restore(config: Config, directory: pathlib.Path) -> tuple[Classifier, Any, Words]:
     """Return the model of a run, its best parameters and its vocabulary."""
     words = load_words(directory / "words.json")
@@ -209,10 +232,19 @@ def model_of(config: Config, vocabulary: int, size: int, vectors: np.ndarray | N
     table = (
         jaxrnn.initializers.normal(0.3) if vectors is None else lambda key, shape, dtype: jnp.asarray(vectors, dtype)
     )
-    embedding = jaxrnn.embedding(vocabulary, size, table_init=table)
-    layers = [config.hidden] * config.layers
-    reader = jaxrnn.stacked(CELLS[config.cell], size, layers, bidirectional=True, dropout=config.dropout)
-    encoder = jaxrnn.serial(embedding, jaxrnn.dropout(config.dropout), reader)
+    return pooled(config, jaxrnn.embedding(vocabulary, size, table_init=table), *readers_of(config, size))
+
+
+def readers_of(config: Config, size: int) -> list[jaxrnn.Layer]:
+    """Return the layers that read vectors of words."""
+    sizes = [config.hidden] * config.layers
+    reader = jaxrnn.stacked(CELLS[config.cell], size, sizes, bidirectional=True, dropout=config.dropout)
+    return [jaxrnn.dropout(config.dropout), reader]
+
+
+def pooled(config: Config, *layers: jaxrnn.Layer) -> Classifier:
+    """Return layers → pooling → dropout → dense."""
+    encoder = jaxrnn.serial(*layers)
     return classifier(encoder, 2 * config.hidden, 2, pooling=config.pooling, dropout=config.dropout)
 
 
@@ -244,3 +276,9 @@ def figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Return the mean loss, and the shares that are right and wrong."""
     accuracy = float(np.mean(logits.argmax(-1) == labels)) if len(labels) else 0.0
     return {"loss": float(softmax_cross_entropy(logits, labels)), "accuracy": accuracy, "error": 1 - accuracy}
+
+
+def _name(config: Config) -> str:
+    kind = {"vanilla": "vanilla RNN", "lstm": "LSTM", "gru": "GRU"}[config.cell]
+    begun = "" if config.vectors is None else ", pretrained vectors"
+    return f"bidirectional {kind} {config.layers} × {config.hidden}, {config.pooling} pooling{begun}"

@@ -4,7 +4,7 @@ An experiment whose runs can be looked into has a function ``specimen(config, di
 run's configuration and directory and of how many steps to read; everything else is the same for all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -61,3 +61,13 @@ class Specimen(NamedTuple):
     reading: Reading | None = None
     questions: Sequence[Question] = ()
     attention: Sequence[Attention] = ()
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return the names of gates and states in the order of the equations, which a compiled function's dict has lost.
+
+    Example:
+        >>> in_order(["c", "f", "g", "h", "i", "o"])
+        ['i', 'f', 'g', 'o', 'c', 'h']
+    """
+    return sorted(names, key=lambda name: ("ifgorunch".find(name), name))
