@@ -20,7 +20,7 @@ COLOURS = [to_hex(colour) for colour in matplotlib.colormaps["tab10"](range(10))
 
 
 class Trajectories(NamedTuple):
-    """States of N images in two principal components, ``coordinates [T, N, 2]``; the variance ``shares`` of these."""
+    """States of N images in two principal components, ``coordinates [rows, N, 2]``, with ``shares`` of the variance."""
 
     coordinates: np.ndarray
     labels: np.ndarray
@@ -60,8 +60,9 @@ def draw_curves(
     training.plot(steps, [shown(error) for error in errors], color="tab:orange", marker="o", markersize=4, **LABELS[0])
     training.plot([trained.step], [shown(tested)], color="tab:red", marker="*", markersize=11, **LABELS[1])
     for name, error in others.items():
-        training.axhline(shown(error), color="0.45", linestyle="--", linewidth=1)
-        training.annotate(f"{name}  {error:.1%}", (steps[-1], shown(error)), (0, 3), **NOTE)
+        if error > 0:
+            training.axhline(error, color="0.45", linestyle="--", linewidth=1)
+        training.annotate(f"{name}  {error:.1%}{'' if error else ' ↓'}", (steps[-1], shown(error)), (0, 3), **NOTE)
     training.annotate(f"{tested:.1%}", (trained.step, shown(tested)), (-7, 3), **NOTE | {"color": "tab:red"})
     training.set_yscale("log")
     training.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -85,7 +86,7 @@ def draw_curves(
 
 
 def draw_states(path: pathlib.Path, shown: Trajectories, title: str) -> None:
-    """Draw the way of each image's state, from its first step to a dot at its last, in the colour of its class."""
+    """Draw the way of each image's state, row after row to a dot at the last, in the colour of its class."""
     figure = Figure(figsize=(12, 5.4), layout="constrained")
     ways, means = figure.subplots(1, 2, sharex=True, sharey=True)
     x, y = np.moveaxis(shown.coordinates, -1, 0)
@@ -102,8 +103,9 @@ def draw_states(path: pathlib.Path, shown: Trajectories, title: str) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.15)
     ways.set_ylabel(f"second component, {shown.shares[1]:.0%}")
-    ways.set_title(f"{title}: states of {len(shown.labels)} test images", loc="left", fontsize=11)
-    means.set_title("mean of each class, its label at the last step", loc="left", fontsize=11)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    ways.set_title(f"states of {len(shown.labels)} test images, after each row", loc="left", fontsize=11)
+    means.set_title("mean of each class, its label after the last row", loc="left", fontsize=11)
     handles = [Line2D([], [], color=COLOURS[label], marker="o", label=str(label)) for label in np.unique(shown.labels)]
     figure.legend(handles=handles, loc="outside right center", frameon=False, title="digit")
     figure.savefig(path, dpi=130)

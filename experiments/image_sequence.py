@@ -26,37 +26,17 @@ import rich.console
 
 import jaxrnn
 from experiments import runs
-from experiments.chrono import chrono
 from experiments.data.digits import Images, Part, read_digits
 from experiments.data.image_order import Order, shrink
 from experiments.data.mnist import read_mnist
 from experiments.image_floors import floors_of
 from experiments.image_plots import Saliency, Trajectories, draw_curves, draw_saliency, draw_states, table
+from experiments.memory_cells import CONTENDERS
 from experiments.runs import Row
 from experiments.training import Evaluation, Training, independent, train
 from jaxrnn.analysis import input_gradients, integrated_gradients, principal_components
 from jaxrnn.losses import softmax_cross_entropy
 
-CellName = Literal[
-    "vanilla", "irnn", "lstm", "chrono_lstm", "gru", "chrono_gru", "janet", "chrono_janet", "minimal_gated", "ugrnn",
-    "indrnn", "lem", "cornn",
-]  # fmt: skip
-# (input features, units, steps) -> cell
-CELLS: dict[CellName, Callable[[int, int, int], jaxrnn.Cell]] = {
-    "vanilla": lambda features, units, steps: jaxrnn.vanilla(features, units),
-    "irnn": lambda features, units, steps: jaxrnn.irnn(features, units),
-    "lstm": lambda features, units, steps: jaxrnn.lstm(features, units),
-    "chrono_lstm": lambda features, units, steps: chrono(jaxrnn.lstm(features, units), steps),
-    "gru": lambda features, units, steps: jaxrnn.gru(features, units),
-    "chrono_gru": lambda features, units, steps: chrono(jaxrnn.gru(features, units), steps),
-    "janet": lambda features, units, steps: jaxrnn.janet(features, units),
-    "chrono_janet": lambda features, units, steps: chrono(jaxrnn.janet(features, units), steps),
-    "minimal_gated": lambda features, units, steps: jaxrnn.minimal_gated(features, units),
-    "ugrnn": lambda features, units, steps: jaxrnn.ugrnn(features, units),
-    "indrnn": lambda features, units, steps: jaxrnn.indrnn(features, units, bound=2 ** (1 / steps)),
-    "lem": lambda features, units, steps: jaxrnn.lem(features, units),
-    "cornn": lambda features, units, steps: jaxrnn.cornn(features, units),
-}
 CLASSES, CHUNK, SHOWN = 10, 500, 10
 ORDERS = {"rows": "by rows", "pixels": "by pixels", "permuted": "by pixels in a drawn order"}
 PUBLISHED = {
@@ -78,8 +58,8 @@ class Config:
     """What a step reads: a row of pixels, a pixel, or a pixel of the image permuted."""
     shrink: int = 1
     """Average squares of this many pixels a side before: 2 makes 28×28 into 14×14."""
-    cell: CellName = "gru"
-    """The recurrent cell; with chrono_, its gates start with memories as long as the sequence."""
+    cell: str = "gru"
+    """The recurrent cell, any of those of long_memory, such as gru, gru-chrono, lstm-bias-1, vanilla-identity, lem."""
     layers: int = 1
     """Recurrent layers."""
     hidden: int = 128
@@ -88,7 +68,7 @@ class Config:
     """Share of each recurrent layer's outputs set to zero in training."""
     batch: int = 64
     """Images read side by side."""
-    training: Training = Training(steps=1500, learning_rate=4e-3, evaluate_every=150, checkpoint_every=300)
+    training: Training = Training(steps=800, learning_rate=4e-3, evaluate_every=100, checkpoint_every=200)
     """How it is trained."""
 
     def __post_init__(self) -> None:
@@ -97,6 +77,7 @@ class Config:
         runs.require(
             self.data is None or self.dataset == "mnist", "dataset", "mnist where --data is given", self.dataset
         )
+        runs.require(self.cell in CONTENDERS, "cell", f"one of {', '.join(CONTENDERS)}", self.cell)
         for name in ("shrink", "layers", "hidden", "batch"):
             runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         runs.require(0 <= self.dropout < 1, "dropout", "at least 0, less than 1", self.dropout)
@@ -131,10 +112,10 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     floors = floors_of(directory / "floors.json", images.train, images.test)
     say("Without a network, accuracy on the test images: " + ", ".join(f"{k} {v:.1%}" for k, v in floors.items()))
 
-    model = model_of(config, order)
+    model, name = model_of(config, order), f"{CONTENDERS[config.cell].words}, {config.layers} × {config.hidden}"
     per_epoch = counts[0] // config.batch
     say(
-        f"Model: {_name(config)}; {config.training.steps:,} steps of {config.batch} images, "
+        f"Model: {name}; {config.training.steps:,} steps of {config.batch} images, "
         f"{config.training.steps / per_epoch:.1f} times the training images"
     )
     trained = train(
@@ -152,12 +133,12 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     accuracy = 1 - evaluation(model, order, images.test)(trained.params)["error"]
     over_time = accuracy_over_time(config, order, trained.params, images.test)
     size = f", {order.height}×{order.width}" if config.shrink > 1 else ""
-    what = f"{_name(config)} on {images.name} {ORDERS[config.order]}{size}"
+    what = f"{name} on {images.name} {ORDERS[config.order]}{size}"
     draw_curves(directory / "curves.png", trained, over_time, floors, accuracy, what)
     draw_states(directory / "states.png", trajectories(config, order, trained.params, images.test), what)
     maps = saliency(model, order, trained.params, images.test)
     draw_saliency(directory / "saliency.png", maps, what)
-    console.print(table(floors, accuracy, trained.step, _name(config), counts[2]))
+    console.print(table(floors, accuracy, trained.step, name, counts[2]))
     row = Row(
         what,
         100 * accuracy,
@@ -200,7 +181,7 @@ def encoder_of(config: Config, order: Order) -> jaxrnn.Layer:
     """Return (recurrent → dropout) × layers."""
     layers, features = [], order.features
     for _ in range(config.layers):
-        cell = CELLS[config.cell](features, config.hidden, order.steps)
+        cell = CONTENDERS[config.cell].make(features, config.hidden, order.steps)
         layers += [jaxrnn.recurrent(cell), jaxrnn.dropout(config.dropout)]
         features = config.hidden
     return jaxrnn.serial(*layers)
@@ -267,10 +248,11 @@ def accuracy_over_time(config: Config, order: Order, params: Any, part: Part) ->
 
 
 def trajectories(config: Config, order: Order, params: Any, part: Part) -> Trajectories:
-    """Return the outputs at every step in two principal components, for some images of each class."""
+    """Return the outputs after each row, or as many pixels, in two principal components, for images of each class."""
     places = np.concatenate([np.flatnonzero(part.labels == label)[:SHOWN] for label in range(CLASSES)])
-    xs = order.sequences(part.images[places])
-    found = principal_components(jax.jit(encoder_of(config, order).apply)(params.encoder, xs)[1])
+    xs, row = order.sequences(part.images[places]), order.width // order.features
+    ys = jax.jit(encoder_of(config, order).apply)(params.encoder, xs)[1][row - 1 :: row]
+    found = principal_components(ys)
     return Trajectories(np.asarray(found.coordinates), part.labels[places], np.asarray(found.shares).tolist())
 
 
@@ -289,7 +271,7 @@ def saliency(model: jaxrnn.models.Classifier, order: Order, params: Any, part: P
             logits = model.apply(params, xs)
             return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0] - logits.mean(axis=1)
 
-        integrated = integrated_gradients(score, xs, black, points=64)
+        integrated = integrated_gradients(score, xs, black, points=256)
         return model.apply(params, xs).argmax(axis=-1), input_gradients(score, xs), integrated, score(xs) - score(black)
 
     answers, gradients, (attributions, gaps), changes = maps(params, jnp.asarray(xs), jnp.asarray(black))
@@ -307,10 +289,3 @@ def _chunks(order: Order, part: Part) -> tuple[Batch, np.ndarray]:
     xs = order.sequences(part.images[places])
     xs = np.ascontiguousarray(xs.reshape(order.steps, chunks, size, -1).swapaxes(0, 1))
     return Batch(xs, part.labels[places].reshape(chunks, size)), counted.reshape(chunks, size)
-
-
-def _name(config: Config) -> str:
-    words = config.cell.replace("_", " ")
-    for short in ("gru", "lstm", "rnn", "janet", "lem"):
-        words = words.replace(short, short.upper())
-    return f"{words} {config.layers} × {config.hidden}"
