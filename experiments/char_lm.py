@@ -27,8 +27,11 @@ import rich.console
 import jaxrnn
 from experiments import runs
 from experiments.char_floors import draw_curves, floors_of, table
+from experiments.char_specimen import specimen_of
 from experiments.data import streams, text
 from experiments.runs import Row
+from experiments.specimens import Specimen
+from experiments.text_features import code, prose
 from experiments.training import Evaluation, Hook, Training, best_params, train
 from jaxrnn.decoding import generate
 from jaxrnn.losses import softmax_cross_entropy
@@ -187,6 +190,17 @@ def sample(config: Config, directory: pathlib.Path, sampling: Sampling) -> str:
     return write(model, params, vocabulary, sampling, _default_prompt(config), key)
 
 
+def specimen(config: Config, directory: pathlib.Path, steps: int) -> Specimen:
+    """Return what the best model of a run shows on the beginning of its validation text."""
+    corpus = read(config)
+    vocabulary = text.Vocabulary(runs.read_json(directory / "data.json")["characters"])
+    model = model_of(config, vocabulary.size)
+    params = best_params(directory, jax.eval_shape(model.init, jax.random.key(0)))
+    words = f"{_name(config)} on {corpus.name}"
+    features = code if config.data is None else prose
+    return specimen_of(words, cells_of(config), params, vocabulary, corpus.valid[:steps], features)
+
+
 def read(config: Config) -> text.Corpus:
     """Return the training and validation text."""
     return text.read_standard_library(config.characters) if config.data is None else text.read_text(config.data)
@@ -194,11 +208,16 @@ def read(config: Config) -> text.Corpus:
 
 def model_of(config: Config, vocabulary: int) -> jaxrnn.Layer:
     """Return embedding → (recurrent → dropout) × layers → dense."""
-    layers, size = [jaxrnn.embedding(vocabulary, config.embedding)], config.embedding
-    for _ in range(config.layers):
-        layers += [jaxrnn.recurrent(CELLS[config.cell](size, config.hidden)), jaxrnn.dropout(config.dropout)]
-        size = config.hidden
-    return jaxrnn.serial(*layers, jaxrnn.dense(size, vocabulary))
+    layers = [jaxrnn.embedding(vocabulary, config.embedding)]
+    for cell in cells_of(config):
+        layers += [jaxrnn.recurrent(cell), jaxrnn.dropout(config.dropout)]
+    return jaxrnn.serial(*layers, jaxrnn.dense(config.hidden, vocabulary))
+
+
+def cells_of(config: Config) -> list[jaxrnn.Cell]:
+    """Return the cells of the recurrent layers."""
+    sizes = [config.embedding, *[config.hidden] * (config.layers - 1)]
+    return [CELLS[config.cell](size, config.hidden) for size in sizes]
 
 
 def batches(tokens: np.ndarray, config: Config) -> Callable[[int], Any]:

@@ -1,6 +1,10 @@
 """Ways to look at a recurrent network: functions that take a cell, a model or its states and return arrays."""
 
+<<<<<<< HEAD
 from jaxrnn.analysis.gates import gate_activations
+=======
+from jaxrnn.analysis.activations import activations
+>>>>>>> sentiment
 from jaxrnn.analysis.gradient_flow import (
     GradientNorms,
     carry_gradients,
@@ -12,12 +16,18 @@ from jaxrnn.analysis.gradient_flow import (
 from jaxrnn.analysis.saliency import IntegratedGradients, input_gradients, integrated_gradients
 from jaxrnn.analysis.states import carries
 from jaxrnn.analysis.trajectories import PrincipalComponents, principal_components
+from jaxrnn.analysis.units import UnitScores, unit_scores
 
 __all__ = [
     "GradientNorms",
     "IntegratedGradients",
     "PrincipalComponents",
+<<<<<<< HEAD
     "carries",
+=======
+    "UnitScores",
+    "activations",
+>>>>>>> sentiment
     "carry_gradients",
     "gate_activations",
     "gradient_norms",
@@ -27,4 +37,5 @@ __all__ = [
     "principal_components",
     "spectral_radius",
     "state_jacobians",
+    "unit_scores",
 ]

@@ -1,0 +1,73 @@
+"""What a trained model shows of itself: what `experiments.interpret` asks of an experiment.
+
+An experiment whose runs can be looked into has a function ``specimen(config, directory, steps) -> Specimen``, of a
+run's configuration and directory and of how many steps to read; everything else is the same for all of them.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class Reading(NamedTuple):
+    """What a model read, and what went on in it; none of it was in its training.
+
+    symbols: what stands at each of T steps, with its blank or end of line; side by side they are the text.
+    units: gates and states by name, each ``[T, H]``; "layer 1 c" is the part c of what is called layer 1.
+    features: what can be named of each step, each ``[T]``.
+    state: the units whose way through the steps is drawn.
+    """
+
+    symbols: Sequence[str]
+    units: dict[str, np.ndarray]
+    features: dict[str, np.ndarray]
+    state: str
+
+
+class Question(NamedTuple):
+    """An answer whose reasons are asked for.
+
+    what: the answer, in words.
+    symbols: what was read, as in `Reading`.
+    inputs: as the model sees it, ``[T, D]``.
+    baseline: an input that says nothing, ``[D]`` or ``[T, D]``.
+    score: ``(params, inputs) -> scalar``, how much the model is for that answer.
+    params: of the model, or of what of it comes after its inputs.
+    """
+
+    what: str
+    symbols: Sequence[str]
+    inputs: jax.Array
+    baseline: jax.Array
+    score: Callable[[Any, jax.Array], jax.Array]
+    params: Any
+
+
+class Attention(NamedTuple):
+    """How much each of ``columns`` counts for each of ``rows``, ``weights [rows, columns]``."""
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    weights: np.ndarray
+
+
+class Specimen(NamedTuple):
+    """A model and its data in a few ``words``, and what there is to see; what there is not is left out."""
+
+    words: str
+    reading: Reading | None = None
+    questions: Sequence[Question] = ()
+    attention: Sequence[Attention] = ()
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return the names of gates and states in the order of the equations, which a compiled function's dict has lost.
+
+    Example:
+        >>> in_order(["c", "f", "g", "h", "i", "o"])
+        ['i', 'f', 'g', 'o', 'c', 'h']
+    """
+    return sorted(names, key=lambda name: ("ifgorunch".find(name), name))

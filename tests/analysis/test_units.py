@@ -1,0 +1,95 @@
+"""Gates and states against the equations and `unroll`; units that follow a feature against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from jaxrnn.analysis import activations, unit_scores
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gates_of_an_lstm_make_its_states(key, reverse):
+    cell = jaxrnn.lstm(3, 4)
+    params, xs = cell.init(key), jax.random.normal(key, (6, 2, 3))
+    lengths = jnp.array([6, 4])
+    at = {name: np.asarray(x) for name, x in activations(cell, params, xs, lengths=lengths, reverse=reverse).items()}
+    assert list(at) == ["i", "f", "g", "o", "c", "h"]
+    np.testing.assert_allclose(
+        at["h"], jaxrnn.unroll(cell, params, xs, lengths=lengths, reverse=reverse)[1], rtol=1e-5, atol=1e-6
+    )
+    c = at["c"][::-1] if reverse else at["c"]
+    before = np.concatenate([np.zeros_like(c[:1]), c[:-1]])
+    before = before[::-1] if reverse else before
+    np.testing.assert_allclose(at["c"], at["f"] * before + at["i"] * at["g"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(at["h"], at["o"] * np.tanh(at["c"]), rtol=1e-5, atol=1e-6)
+    assert all((x[4:, 1] == 0).all() for x in at.values())
+
+
+def test_gates_of_a_gru_make_its_state(key):
+    cell = jaxrnn.gru(3, 4, activations=("sigmoid", jnp.sin))
+    params, xs = cell.init(key), jax.random.normal(key, (5, 3))
+    at = activations(cell, params, xs)
+    assert list(at) == ["r", "u", "n", "h"]
+    before = jnp.concatenate([jnp.zeros_like(at["h"][:1]), at["h"][:-1]])
+    np.testing.assert_allclose(at["h"], (1 - at["u"]) * at["n"] + at["u"] * before, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(at["h"], jaxrnn.unroll(cell, params, xs)[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [(jaxrnn.vanilla(3, 4), ["h"]), (jaxrnn.gru(3, 4, reset_after=False), ["h"]), (jaxrnn.lem(3, 4), None)],
+)
+def test_other_cells_have_their_states(key, cell, names):
+    params, xs = cell.init(key), jax.random.normal(key, (5, 3))
+    at = activations(cell, params, xs)
+    _, ys = jaxrnn.unroll(cell, params, xs)
+    carry = cell.initial_carry(params)
+    assert list(at) == (names or [name for name in carry._fields if name != "h"] + ["h"] * hasattr(carry, "h"))
+    assert any(np.allclose(values, ys, atol=1e-6) for values in at.values())
+
+
+def test_a_unit_is_found_on_one_half_and_scored_on_the_other(key):
+    rng = np.random.default_rng(0)
+    states, features = rng.normal(size=(301, 6)).astype(np.float32), rng.normal(size=(301, 3)).astype(np.float32)
+    states[:, 4] -= features[:, 1]
+    features[:, 2] = 7
+    found = unit_scores(jnp.asarray(states), jnp.asarray(features), key, controls=99)
+    first, second = (
+        np.corrcoef(states[half].T, features[half, :2].T)[6:, :6] for half in (slice(150), slice(150, 300))
+    )
+    units = np.abs(first).argmax(axis=1)
+    assert found.units[:2].tolist() == units.tolist()
+    assert found.units[1] == 4
+    np.testing.assert_allclose(found.scores[:2], second[[0, 1], units], atol=1e-5)
+    assert found.scores[2] == 0
+    assert found.controls.shape == (99, 3)
+    assert float(found.p_values[1]) == pytest.approx(0.01)
+    assert float(found.p_values[0]) > 0.01
+    assert float(found.p_values[2]) == 1
+    share = (1 + np.sum(found.controls >= np.abs(found.scores)[None], axis=0)) / 100
+    np.testing.assert_allclose(found.p_values, share, rtol=1e-6)
+
+
+def test_slow_features_and_units_do_better_by_chance(key):
+    """A test that took the steps for independent would set its 95 % at 2 / √200 = 0.14."""
+    walk = np.cumsum(np.random.default_rng(1).normal(size=(400, 9)), axis=0).astype(np.float32)
+    found = unit_scores(jnp.asarray(walk[:, :8]), jnp.asarray(walk[:, 8:]), key, controls=50)
+    assert float(jnp.quantile(found.controls, 0.95)) > 0.28
+
+
+@pytest.mark.parametrize(
+    ("states", "features", "more", "error", "message"),
+    [
+        ((30, 2), (29, 2), {}, ValueError, "features: expected the 30 steps of states, got 29"),
+        ((30,), (30, 2), {}, ValueError, r"states: expected \[steps, columns\] of 20 steps or more, got shape \(30,\)"),
+        ((10, 2), (10, 2), {}, ValueError, "states: expected .*20 steps or more"),
+        ((30, 2), (30, 2), {"controls": 0}, ValueError, "controls: expected at least 1, got 0"),
+        ((30, 2), (30, 2), {"dtype": int}, TypeError, "features: expected a floating dtype"),
+    ],
+)
+def test_what_is_wrong_is_named(key, states, features, more, error, message):
+    features = jnp.ones(features, more.pop("dtype", jnp.float32))
+    with pytest.raises(error, match=message):
+        unit_scores(jnp.ones(states), features, key, **more)
