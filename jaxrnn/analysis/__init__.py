@@ -1,10 +1,6 @@
 """Ways to look at a recurrent network: functions that take a cell, a model or its states and return arrays."""
 
-<<<<<<< HEAD
-from jaxrnn.analysis.gates import gate_activations
-=======
 from jaxrnn.analysis.activations import activations
->>>>>>> sentiment
 from jaxrnn.analysis.gradient_flow import (
     GradientNorms,
     carry_gradients,
@@ -14,7 +10,6 @@ from jaxrnn.analysis.gradient_flow import (
     state_jacobians,
 )
 from jaxrnn.analysis.saliency import IntegratedGradients, input_gradients, integrated_gradients
-from jaxrnn.analysis.states import carries
 from jaxrnn.analysis.trajectories import PrincipalComponents, principal_components
 from jaxrnn.analysis.units import UnitScores, unit_scores
 
@@ -22,14 +17,9 @@ __all__ = [
     "GradientNorms",
     "IntegratedGradients",
     "PrincipalComponents",
-<<<<<<< HEAD
-    "carries",
-=======
     "UnitScores",
     "activations",
->>>>>>> sentiment
     "carry_gradients",
-    "gate_activations",
     "gradient_norms",
     "input_gradients",
     "integrated_gradients",

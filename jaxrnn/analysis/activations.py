@@ -2,7 +2,7 @@
 
 ======  =====================================================
 lstm    i, f, g, o, c, h as in `jaxrnn.lstm`
-gru     r, u, n, h as in `jaxrnn.gru`, with the reset after
+gru     r, u, n, h as in `jaxrnn.gru`, with either reset
 others  the parts of the carry after the step, by their names
 ======  =====================================================
 """
@@ -31,8 +31,8 @@ def activations(
     """Return the gates and states of every step by name, each ``[T, *B, H]``; zero at steps that are not valid.
 
     Args:
-        cell: any `Cell`. There are gates of `jaxrnn.lstm` and of `jaxrnn.gru` with the reset after; of other
-            cells only the parts of the carry: its fields, or "h" where it is one array.
+        cell: any `Cell`. There are gates of `jaxrnn.lstm` and of `jaxrnn.gru`; of other cells only the parts of
+            the carry: its fields, or "h" where it is one array.
         params, xs, carry, lengths, mask, reverse: as in `jaxrnn.unroll`.
 
     Raises:
@@ -65,17 +65,21 @@ def activations(
 
 def _gates(cell: Cell, params: Params, before: Carry, z: Any) -> dict[str, Array]:
     """Return the gates of a step by name; none of a cell whose equations are not known here."""
-    if cell.spec is None or cell.split is None:
+    if cell.spec is None or cell.spec.factory not in ("lstm", "gru"):
         return {}
-    a = cell.split.recur(params, before)
     if cell.spec.factory == "lstm":
+        a = before.h @ params.recurrent.astype(before.h.dtype)
         i, f, g, o = jnp.split(z.astype(a.dtype) + a, 4, axis=-1)
         return {"i": jax.nn.sigmoid(i), "f": jax.nn.sigmoid(f), "g": jnp.tanh(g), "o": jax.nn.sigmoid(o)}
-    if cell.spec.factory == "gru":
-        sigma, phi = (resolve_activation(given).function for given in dict(cell.spec.options)["activations"])
-        r, u = jnp.split(sigma(z.ru.astype(a.ru.dtype) + a.ru), 2, axis=-1)
-        return {"r": r, "u": u, "n": phi(z.n.astype(a.n.dtype) + r * a.n)}
-    return {}
+    options = dict(cell.spec.options)
+    sigma, phi = (resolve_activation(given).function for given in options["activations"])
+    kernel_ru, kernel_n = jnp.split(params.recurrent.astype(before.dtype), [2 * before.shape[-1]], axis=-1)
+    r, u = jnp.split(sigma(z.ru.astype(before.dtype) + before @ kernel_ru), 2, axis=-1)
+    if options["reset_after"]:
+        q = r * (before @ kernel_n + jnp.broadcast_to(params.candidate_bias.astype(before.dtype), before.shape))
+    else:
+        q = (r * before) @ kernel_n
+    return {"r": r, "u": u, "n": phi(z.n.astype(before.dtype) + q)}
 
 
 def _parts(carry: Carry) -> dict[str, Array]:
