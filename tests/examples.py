@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
-from tests.registry import Entry, noisy_params, normal_like
+from tests.registry import Entry, noisy_params, normal_like, on_device
 
 TIME, BATCH = 5, 9
 LENGTHS = np.array([5, 5, 5, 5, 3, 2, 4, 4, 0])
@@ -81,10 +81,10 @@ def compiled(entry: Entry, gradient: str, reverse: bool) -> Any:
 
 
 def run(example: Example, reverse: bool, gradient: str | None = None, **replaced: Any) -> Any:
-    """Return the results and gradients of `compiled` on ``example``, some of its arguments replaced."""
+    """Return in NumPy the results and gradients of `compiled` on ``example``, some of its arguments replaced."""
     example = example._replace(**replaced)
     function = compiled(example.entry, gradient or example.fast, reverse)
-    return function(example.params, example.xs, example.carry, example.steps, example.cotangents)
+    return jax.device_get(function(example.params, example.xs, example.carry, example.steps, example.cotangents))
 
 
 def one_by_one(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -95,4 +95,4 @@ def one_by_one(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 def at(tree: Any, index: Any) -> Any:
     """Return ``leaf[index]`` for all leaves."""
-    return jax.tree.map(lambda leaf: leaf[index], tree)
+    return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[index], leaf.dtype), tree)
