@@ -71,17 +71,14 @@ def unit_scores(states: Any, features: Any, key: Array, *, controls: int = 200) 
     half = len(states) // 2
     states, features = (_standardised(x[: 2 * half].reshape(2, half, -1)) for x in (states, features))
 
-    @jax.jit
-    def all_searches(states: Array, features: Array, shifts: Array) -> tuple[Array, Array, Array]:
-        def search(shift: Array) -> tuple[Array, Array]:
-            found, scored = jnp.einsum("ptf,pth->pfh", jnp.roll(features, shift, axis=1), states, precision="highest")
-            units = jnp.abs(found).argmax(axis=-1)
-            return units, jnp.take_along_axis(scored, units[:, None], axis=-1)[:, 0]
-
-        return *search(jnp.zeros((), int)), jnp.abs(jax.lax.map(lambda shift: search(shift)[1], shifts))
+    def search(shift: Array) -> tuple[Array, Array]:
+        found, scored = jnp.einsum("ptf,pth->pfh", jnp.roll(features, shift, axis=1), states, precision="highest")
+        units = jnp.abs(found).argmax(axis=-1)
+        return units, jnp.take_along_axis(scored, units[:, None], axis=-1)[:, 0]
 
     shifts = jax.random.randint(key, (controls,), half // 10, half - half // 10 + 1)
-    units, scores, others = all_searches(states, features, shifts)
+    units, scores = search(jnp.zeros((), shifts.dtype))
+    others = jnp.abs(jax.lax.map(lambda shift: search(shift)[1], shifts))
     as_good = jnp.sum(others >= jnp.abs(scores)[None], axis=0)
     return UnitScores(units, scores, others, (1 + as_good).astype(scores.dtype) / (1 + controls))
 

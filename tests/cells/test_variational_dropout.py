@@ -10,7 +10,7 @@ import pytest
 
 import jaxrnn
 from tests.cells.keyed import assert_mean, keyed
-from tests.examples import at, one_by_one
+from tests.examples import one_by_one
 from tests.layers.stepping import step_of
 from tests.registry import D, H, assert_trees_close, noisy_params, normal_like
 
@@ -90,7 +90,7 @@ def test_the_mean_over_keys_of_what_the_product_sees(key):
     carry, xs = jnp.array([[1.0, -2.0]]), jnp.array([[[0.5, 3.0]]])
 
     def one(k):
-        z = at(cell.inputs((), xs, k), 0)
+        z = jax.tree.map(lambda leaf: leaf[0], cell.inputs((), xs, k))
         return z.z, cell.step((), carry, z)[1]
 
     features, seen = jax.jit(jax.vmap(one))(jax.random.split(key, 5_000))
