@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from experiments.contest_costs import MEMORY_BATCH, Costs
 from experiments.contest_models import NAMES
@@ -45,6 +45,9 @@ def draw_text(path: pathlib.Path, task: Task, learnt: Mapping[str, Learnt], cost
         _plot(panel, _curves(learnt, x), label, near)
     panels[0].set(ylim=(min(losses) - room, max(losses) + room), ylabel=f"validation loss in {task.unit}")
     panels[2].set_xscale("log")
+    panels[2].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[2].xaxis.set_major_formatter("{x:g}")
+    panels[2].xaxis.set_minor_formatter(NullFormatter())
     _save(figure, panels, path, f"{task.title}: windows of {len(task.valid.inputs[0])}, no state between them")
 
 
@@ -58,6 +61,7 @@ def draw_copy(path: pathlib.Path, task: Task, learnt: Mapping[str, Learnt], cost
     for panel, (label, x) in zip(panels, xs.items(), strict=True):
         _plot(panel, _curves(learnt, x), label, {"guessing": guess})
     panels[0].set(yscale="log", ylabel=f"validation loss in {task.unit} (log)")
+    panels[0].set_ylim(top=3 * guess)
     _save(figure, panels, path, task.title[0].upper() + task.title[1:])
 
 

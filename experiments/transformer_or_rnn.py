@@ -59,7 +59,7 @@ class Config:
     """T of the copy problem."""
     copy_steps: int = 2000
     """Updates on the copy problem; --steps are those on the text."""
-    rates: tuple[float, ...] = (0.4, 1.0, 2.5, 6.25)
+    rates: tuple[float, ...] = (0.4, 1.0, 2.5, 6.25, 15.625)
     """Learning rates to try, as multiples of --learning-rate."""
     tuning: float = 0.2
     """Share of the updates for which each learning rate is tried."""
