@@ -163,7 +163,6 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         "accuracy_over_time": over_time,
         "integrated_gradients_gap": maps.gap,
         "parameters": trained.parameters,
-        "seconds": trained.records[-1]["seconds"],
     }
 
 
