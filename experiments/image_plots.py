@@ -134,7 +134,8 @@ def draw_saliency(path: pathlib.Path, shown: Saliency, title: str) -> None:
         axes.spines[:].set_color("0.8")
     for axes, words in zip(rows[:, 0], ("image", "gradient", "integrated\ngradients"), strict=True):
         axes.set_ylabel(words, fontsize=9)
-    figure.suptitle(f"{title}: red speaks for the label, blue against it", x=0.01, ha="left", fontsize=11)
+    words = f"red speaks for the label, blue against it; each integral is right to {max(shown.gap, 1e-4):.2%}"
+    figure.suptitle(f"{title}: {words}", x=0.01, ha="left", fontsize=11)
     figure.savefig(path, dpi=130)
 
 

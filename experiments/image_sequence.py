@@ -163,7 +163,6 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         "accuracy_over_time": over_time,
         "integrated_gradients_gap": maps.gap,
         "parameters": trained.parameters,
-        "seconds": trained.records[-1]["seconds"],
     }
 
 
@@ -271,7 +270,7 @@ def saliency(model: jaxrnn.models.Classifier, order: Order, params: Any, part: P
             logits = model.apply(params, xs)
             return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0] - logits.mean(axis=1)
 
-        integrated = integrated_gradients(score, xs, black, points=256)
+        integrated = integrated_gradients(score, xs, black, points=128)
         return model.apply(params, xs).argmax(axis=-1), input_gradients(score, xs), integrated, score(xs) - score(black)
 
     answers, gradients, (attributions, gaps), changes = maps(params, jnp.asarray(xs), jnp.asarray(black))
