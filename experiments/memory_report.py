@@ -46,13 +46,15 @@ class Outcome(NamedTuple):
 
 def verdict(told: Outcome, floor: float) -> str:
     """Return whether a cell solved the task, and what was measured where it did not."""
-    reach = told.reach_end[-1]
+    start, reach = told.reach_start[-1], told.reach_end[-1]
     if told.solved_step is not None:
         return f"solved at step {told.solved_step:,}"
     if told.diverged is not None:
         return f"not solved: it diverged at step {told.diverged:,}"
     if told.loss < 0.9 * floor:
         return f"not solved in {told.steps:,} steps, but {1 - told.loss / floor:.0%} below the floor"
+    if reach < LEAST <= start:
+        return f"not solved: training loses the gradient, of which {start:.1g} reached step 1, and {reach:.0e} does"
     if reach < LEAST:
         return f"not solved: the gradient vanishes, {reach:.0e} of it reaches step 1"
     if reach > MOST:
