@@ -80,7 +80,7 @@ def show(task: Task, outcomes: Sequence[Outcome]) -> None:
     shown = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD)
     shown.add_column("cell", no_wrap=True)
     for name in ("loss", "parameters", "minutes", "at the start", "at the best"):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", min_width=min(len(name), 10))
     ordered = sorted(outcomes, key=_rank)
     for told in ordered:
         shares = f"{told.reach_start[-1]:.0e}", f"{told.reach_end[-1]:.0e}"
