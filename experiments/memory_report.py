@@ -76,11 +76,11 @@ def row(task: Task, told: Outcome, published: str) -> runs.Row:
 
 def show(task: Task, outcomes: Sequence[Outcome]) -> None:
     """Print the table of all cells, those that solved the task first; then the verdicts, and what each answers."""
-    title = f"{task.name}: {task.unit} ({task.floor:.4f} without memory), and the share of the gradient at step 1"
+    title = f"{task.name}: {task.unit} ({task.floor:.4f} without memory), and the gradient's share at step 1"
     shown = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD)
     shown.add_column("cell", no_wrap=True)
-    for name in ("loss", "parameters", "minutes", "at the start", "at the best"):
-        shown.add_column(name, justify="right", min_width=min(len(name), 10))
+    for name in ("loss", "parameters", "minutes", "start", "best"):
+        shown.add_column(name, justify="right", min_width=len(name))
     ordered = sorted(outcomes, key=_rank)
     for told in ordered:
         shares = f"{told.reach_start[-1]:.0e}", f"{told.reach_end[-1]:.0e}"
