@@ -46,13 +46,15 @@ class Outcome(NamedTuple):
 
 def verdict(told: Outcome, floor: float) -> str:
     """Return whether a cell solved the task, and what was measured where it did not."""
-    reach = told.reach_end[-1]
+    start, reach = told.reach_start[-1], told.reach_end[-1]
     if told.solved_step is not None:
         return f"solved at step {told.solved_step:,}"
     if told.diverged is not None:
         return f"not solved: it diverged at step {told.diverged:,}"
     if told.loss < 0.9 * floor:
         return f"not solved in {told.steps:,} steps, but {1 - told.loss / floor:.0%} below the floor"
+    if reach < LEAST <= start:
+        return f"not solved: training loses the gradient, of which {start:.1g} reached step 1, and {reach:.0e} does"
     if reach < LEAST:
         return f"not solved: the gradient vanishes, {reach:.0e} of it reaches step 1"
     if reach > MOST:
@@ -74,11 +76,11 @@ def row(task: Task, told: Outcome, published: str) -> runs.Row:
 
 def show(task: Task, outcomes: Sequence[Outcome]) -> None:
     """Print the table of all cells, those that solved the task first; then the verdicts, and what each answers."""
-    title = f"{task.name}: {task.unit} ({task.floor:.4f} without memory), and the share of the gradient at step 1"
+    title = f"{task.name}: {task.unit} ({task.floor:.4f} without memory), and the gradient's share at step 1"
     shown = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD)
     shown.add_column("cell", no_wrap=True)
-    for name in ("loss", "parameters", "minutes", "at the start", "at the best"):
-        shown.add_column(name, justify="right")
+    for name in ("loss", "parameters", "minutes", "start", "best"):
+        shown.add_column(name, justify="right", min_width=len(name))
     ordered = sorted(outcomes, key=_rank)
     for told in ordered:
         shares = f"{told.reach_start[-1]:.0e}", f"{told.reach_end[-1]:.0e}"

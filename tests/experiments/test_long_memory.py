@@ -146,7 +146,14 @@ def test_chrono_starts_the_gates_to_forget_over_all_times():
     [
         ({"solved_step": 300, "loss": 0.001}, "solved at step 300"),
         ({"loss": 0.05}, "not solved in 2,000 steps, but 70% below the floor"),
-        ({"reach_end": [1.0, 2e-9]}, "not solved: the gradient vanishes, 2e-09 of it reaches step 1"),
+        (
+            {"reach_start": [1.0, 1e-9], "reach_end": [1.0, 2e-9]},
+            "not solved: the gradient vanishes, 2e-09 of it reaches step 1",
+        ),
+        (
+            {"reach_end": [1.0, 2e-9]},
+            "not solved: training loses the gradient, of which 1 reached step 1, and 2e-09 does",
+        ),
         ({"reach_end": [1.0, 3e7]}, "not solved: the gradient explodes, 3e+07 times it reaches step 1"),
         ({"reach_end": [1.0, 0.3]}, "not solved in 2,000 steps, though 0.3 of the gradient reaches step 1"),
     ],
