@@ -1,6 +1,5 @@
 """Is a gradient right? Autodiff, the hand-derived BPTT and central differences, side by side in float64."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from jaxrnn.unrolling import unroll
 EXACT = 1e-10
 DIFFERENCES = 1e-6
 STEP = 1e-5
+AT_ONCE = 32  # axes along which differences are taken side by side
 
 
 class Row(NamedTuple):
@@ -109,16 +109,18 @@ def check_gradients(
         raise TypeError(f"cell: expected a jaxrnn Cell, got {type(cell).__name__}")
     checks.flag("verbose", verbose)
     with jax.enable_x64(True):
-        params_key, noise_key, carry_key, weights_key = jax.random.split(jax.random.key(0) if key is None else key, 4)
+        params_key, drawing_key = jax.random.split(jax.random.key(0) if key is None else key)
+        # By NumPy, which need not compile for every shape.
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(drawing_key)))
         if params is None:
-            params = _noisy(noise_key, _double(cell.init(params_key)))
+            params = _noisy(rng, cell.init(params_key))
         params, xs = _double(params), _double(xs)
         options = {"lengths": lengths, "mask": mask, "resets": resets, "reverse": reverse}
         start, ys = jax.eval_shape(lambda: unroll(cell, params, xs, gradient="autodiff", **options))
-        carry = _normal_like(carry_key, start) if carry is None else _double(carry)
+        carry = _normal_like(rng, start) if carry is None else _double(carry)
         ways = _ways(cell, options)
         rows = []
-        for name, weights in _losses(weights_key, start, ys, reverse):
+        for name, weights in _losses(rng, start, ys, reverse):
             rows += _compare(name, ways, (params, xs, carry), weights)
     check = GradientCheck(tuple(rows))
     if verbose:
@@ -128,12 +130,13 @@ def check_gradients(
     return check
 
 
-def _losses(key: Array, final: Carry, ys: Any, reverse: bool) -> list[tuple[str, Any]]:
+def _losses(rng: np.random.Generator, final: Carry, ys: Any, reverse: bool) -> list[tuple[str, Any]]:
     """Return the weights (w, v) of ⟨w, ys⟩ + ⟨v, final carry⟩, for a loss at every step and at the last only."""
-    ys_key, final_key = jax.random.split(key)
-    every, on_final = _normal_like(ys_key, ys), _normal_like(final_key, final)
-    last = 0 if reverse else -1
-    at_last = jax.tree.map(lambda w: jnp.zeros_like(w).at[last].set(w[last]), every) if _time(ys) else every
+    every, on_final = _normal_like(rng, ys), _normal_like(rng, final)
+    at_last = jax.tree.map(np.zeros_like, every)
+    for only, all_steps in zip(jax.tree.leaves(at_last), jax.tree.leaves(every), strict=True):
+        last = slice(0, 1) if reverse else slice(-1, None)  # one step, or none of none
+        only[last] = all_steps[last]
     return [("every step", (every, on_final)), ("last step", (at_last, on_final))]
 
 
@@ -155,13 +158,18 @@ def _ways(cell: Cell, options: dict[str, Any]) -> Ways:
 
     def differences(arguments: Any, weights: Any) -> Any:
         flat, rebuild = ravel_pytree(arguments)
+        steps = STEP * jnp.maximum(1.0, jnp.abs(flat))
 
-        def one(index: Array) -> Array:
-            step = STEP * jnp.maximum(1.0, jnp.abs(flat[index]))
-            high, low = (loss(rebuild(flat.at[index].add(sign * step)), weights, "autodiff") for sign in (1.0, -1.0))
-            return (high - low) / (2 * step)
+        def ends(index: Array) -> Array:
+            """Return L(θ + ε) and L(θ - ε), where ε is a step along each axis with an index."""
+            moves = jnp.stack([steps[index], -steps[index]])
+            varied = jax.vmap(lambda i, move: loss(rebuild(flat.at[i].add(move)), weights, "autodiff"))
+            return varied(jnp.tile(index, 2), moves.ravel()).reshape(moves.shape)
 
-        return rebuild(jax.lax.map(one, jnp.arange(flat.size), batch_size=64))
+        rows = -(-flat.size // AT_ONCE)
+        index = jnp.arange(rows * AT_ONCE).reshape(rows, AT_ONCE) % flat.size  # some twice, so that rows are alike
+        high, low = jnp.moveaxis(jax.lax.map(ends, index), 1, 0).reshape(2, -1)[:, : flat.size]
+        return rebuild((high - low) / (2 * steps))
 
     def by_hand(arguments: Any, weights: Any) -> Any:
         params, xs, carry = arguments
@@ -216,29 +224,20 @@ def _norm(x: Any) -> float:
     return float(np.linalg.norm(np.ravel(x)))
 
 
-def _time(ys: Any) -> int:
-    return jax.tree.leaves(ys)[0].shape[0]
-
-
 def _leaf_name(path: Any) -> str:
     return ("params", "xs", "carry")[path[0].idx] + jax.tree_util.keystr(path[1:])
 
 
 def _double(tree: Any) -> Any:
-    def cast(leaf: Any) -> Array:
-        leaf = jnp.asarray(leaf)
-        return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    def cast(leaf: Any) -> Any:
+        return np.asarray(leaf, np.float64) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
 
     return jax.tree.map(cast, tree)
 
 
-def _normal_like(key: Array, tree: Any) -> Any:
-    leaves, structure = jax.tree.flatten(tree)
-    ends = np.cumsum([0, *(math.prod(leaf.shape) for leaf in leaves)])
-    drawn = np.asarray(jax.random.normal(key, (int(ends[-1]),), jnp.float64))
-    parts = zip(leaves, ends[:-1], ends[1:], strict=True)
-    return structure.unflatten([jnp.asarray(drawn[begin:end].reshape(leaf.shape)) for leaf, begin, end in parts])
+def _normal_like(rng: np.random.Generator, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), tree)
 
 
-def _noisy(key: Array, tree: Any) -> Any:
-    return jax.tree.map(lambda leaf, noise: leaf + 0.1 * noise, tree, _normal_like(key, tree))
+def _noisy(rng: np.random.Generator, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) + 0.1 * rng.standard_normal(leaf.shape), tree)
