@@ -175,8 +175,6 @@ def connected_leaky(input_size, hidden_size, **options):
 SINE = (jnp.sin, jnp.cos)
 CELLS = (
     Entry("vanilla-tanh", jaxrnn.vanilla),
-    Entry("vanilla-relu", jaxrnn.vanilla, {"activation": "relu"}),
-    Entry("vanilla-callable", jaxrnn.vanilla, {"activation": jax.nn.softplus}),
     Entry("lstm", jaxrnn.lstm),
     Entry(
         "lstm-variant",
@@ -185,7 +183,6 @@ CELLS = (
     ),
     Entry("gru-after", jaxrnn.gru),
     Entry("gru-before", jaxrnn.gru, {"reset_after": False}),
-    Entry("gru-activations", jaxrnn.gru, {"activations": ("tanh", "sigmoid")}),
     Entry("minimal-gated", jaxrnn.minimal_gated),
     Entry("normalized-vanilla", jaxrnn.normalized_vanilla),
     Entry("residual-vanilla", jaxrnn.residual_vanilla, {"scale": 0.4}),
@@ -201,15 +198,18 @@ CELLS = (
     Entry("conv-gru-1d", over(jaxrnn.conv_gru, 3), {"kernel_size": 3}, (3, D)),
     Entry("conv-vanilla-1d", over(jaxrnn.conv_vanilla, 3), {"kernel_size": 2}, (3, D)),
     Entry("learned-lstm", learned(jaxrnn.lstm)),
-    Entry("user-vanilla", user_vanilla),
     Entry("user-lstm", user_lstm),
     Entry("user-step", user_step),
-    Entry("learned-user-lstm", learned(user_lstm)),
     Entry("zoneout-lstm", wrapped(jaxrnn.zoneout, jaxrnn.lstm, (0.2, 0.4))),
     Entry("attending-lstm", attending(jaxrnn.lstm, lambda size, dtype: jaxrnn.attention.dot(size))),
 )
 # What differs from a cell above in one formula or option: its gradients are checked, and the rest follows.
 OPTIONS = (
+    Entry("vanilla-relu", jaxrnn.vanilla, {"activation": "relu"}),
+    Entry("vanilla-callable", jaxrnn.vanilla, {"activation": jax.nn.softplus}),
+    Entry("gru-activations", jaxrnn.gru, {"activations": ("tanh", "sigmoid")}),
+    Entry("user-vanilla", user_vanilla),
+    Entry("learned-user-lstm", learned(user_lstm)),
     Entry("vanilla-sigmoid", jaxrnn.vanilla, {"activation": "sigmoid"}),
     Entry("vanilla-identity", jaxrnn.vanilla, {"activation": "identity"}),
     Entry(

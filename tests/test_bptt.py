@@ -20,9 +20,9 @@ KINDS = ["vanilla-tanh", "lstm", "gru-after", "gru-before", "learned-user-lstm"]
 # Products with the carry, in either loop: one for every other cell; none where U is a diagonal.
 IN_LOOP = dict.fromkeys(("gru-before", "minimal-gated", "lem", "lstm-variant"), 2) | {"attending-lstm": 4, "indrnn": 0}
 # After the loops: of W and of U, for the gates and for the candidate apart, or of W once; W_c, keys and values too.
-AFTER_LOOP = dict.fromkeys(("gru-after", "gru-before", "gru-activations"), 4) | {"attending-lstm": 5, "indrnn": 1}
+AFTER_LOOP = dict.fromkeys(("gru-after", "gru-before"), 4) | {"attending-lstm": 5, "indrnn": 1}
 AFTER_LOOP |= dict.fromkeys(("minimal-gated", "lem", "lstm-variant"), 3)
-BEFORE_LOOP = dict.fromkeys(("gru-after", "gru-before", "gru-activations"), 2)  # x W
+BEFORE_LOOP = dict.fromkeys(("gru-after", "gru-before"), 2)  # x W
 
 
 def sized(entry: Entry, input_size: int, hidden_size: int, dtype: Any = jnp.float32) -> jaxrnn.Cell:
