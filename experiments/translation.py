@@ -3,8 +3,8 @@
 The encoder is embedding → recurrent, read from both ends; the decoder is embedding → recurrent with
 additive attention → tanh layer → dense. In training the decoder reads the true translation one word late
 (teacher forcing). The loss is the mean over all words and ends of sentences of -ln P(word | all before it,
-source), its label smoothed. Batches hold sentences of like lengths, the longer of source and target
-padded to a few lengths, so that a step is compiled for each of these only.
+source), its label smoothed, in validation too. Batches hold sentences of like lengths, the longer of source
+and target padded to a few lengths, so that a step is compiled for each of these only.
 
 Words are in lower case and as `experiments.data.words` cuts them; a rare one is ``<unk>``, which a
 translation never holds. After each evaluation the validation sentences are translated greedily; the model
@@ -29,36 +29,23 @@ import rich.console
 import rich.table
 
 import jaxrnn
-from experiments import runs
+from experiments import runs, translator
 from experiments.data.lengths import Batching, batching
 from experiments.data.translation import Direction, Pairs, Translation, generate_numerals, read_multi30k
 from experiments.data.words import Words, load_words, save_words, tokenise, words_of
 from experiments.runs import Row
-from experiments.training import Evaluation, Hook, Training, best_params, independent, train
+from experiments.training import Evaluation, Training, best_params, independent, train
 from experiments.translation_plots import Alignment, draw_alignments, draw_curves
-from experiments.translator import (
-    METRIC,
-    MULTIPLE,
-    ROWS,
-    Batch,
-    Tokens,
-    Translate,
-    attention,
-    bleu,
-    exact,
-    laid_out,
-    late,
-    tokens_of,
-    translator,
-)  # fmt: skip
+from experiments.translator import Batch, Tokens, Translate
 from experiments.word_by_word import word_by_word
 from jaxrnn.losses import softmax_cross_entropy
 from jaxrnn.models import EncoderDecoder, encoder_decoder
 
+Loss = Callable[..., tuple[jax.Array, jax.Array]]
+
 CELLS = {"gru": jaxrnn.gru, "lstm": jaxrnn.lstm}
 VOCABULARIES = "source_words.json", "target_words.json"
-SHOWN = 3  # sentences of which samples and attention are shown
-PUBLISHED = {"multi30k": "about 22, GRU with attention (hobby projects, other tokenisations)"}
+PUBLISHED = {"Multi30k": "about 22, GRU with attention (hobby projects, other tokenisations)"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +95,7 @@ class Config:
     """Sentences in a batch."""
     multiple: int = 6
     """Sentences are padded to a multiple of this length."""
-    training: Training = Training(steps=1600, learning_rate=5e-3, evaluate_every=200)
+    training: Training = Training(steps=800, learning_rate=5e-3, evaluate_every=200)
     """How it is trained."""
     sampling: Sampling = Sampling()
 
@@ -138,15 +125,15 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     for name, words in zip(VOCABULARIES, vocabularies, strict=True):
         save_words(directory / name, words)
     train_tokens, valid_tokens, test_tokens = (
-        tokens_of(part, *vocabularies) for part in (corpus.train, corpus.valid, corpus.test)
+        translator.tokens_of(part, *vocabularies) for part in (corpus.train, corpus.valid, corpus.test)
     )
     say(f"Sentences: {corpus.name} ({corpus.source})")
     counts = [f"{len(tokens.sources):,}" for tokens in (train_tokens, valid_tokens, test_tokens)]
     say("      {} for training, {} for validation, {} for testing; ".format(*counts), end="")
     say("{:,} words to read, {:,} to write".format(*(words.size for words in vocabularies)))
     baselines = {
-        "untranslated": bleu(corpus.test.sources, corpus.test.targets),
-        "word by word": bleu(word_by_word(corpus.train, corpus.test.sources), corpus.test.targets),
+        "untranslated": translator.bleu(corpus.test.sources, corpus.test.targets),
+        "word by word": translator.bleu(word_by_word(corpus.train, corpus.test.sources), corpus.test.targets),
     }
     say("BLEU of the test sentences: " + ", ".join(f"{name} {figure:.1f}" for name, figure in baselines.items()))
 
@@ -156,34 +143,29 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         f"Model: {name}; {config.training.steps:,} steps of {config.batch} sentences, "
         f"{config.training.steps / plan.per_epoch:.1f} times those for training; {plan.padding_share:.0%} is padding"
     )
-    translate = translator(model, vocabularies[1], config.sampling.length_penalty)
+    loss = loss_of(model, config.label_smoothing)
+    translate = translator.by_search(model, vocabularies[1], config.sampling.length_penalty)
     trained = train(
         directory,
         config.training,
         model.init,
-        independent(loss_of(model, config.label_smoothing)),
-        lambda step: laid_out(train_tokens, plan.batch(step)),
+        independent(loss),
+        lambda step: translator.laid_out(train_tokens, plan.batch(step)),
         rows=config.batch,
         batch_axis=Batch(1, 0, 1, 0),
-        evaluate=evaluation(model, translate, corpus.valid, valid_tokens),
-        on_evaluate=[show_samples(translate, corpus.valid, valid_tokens)],
+        evaluate=evaluation(loss, translate, corpus.valid, valid_tokens),
+        on_evaluate=[translator.show_samples(translate, corpus.valid, valid_tokens)],
     )
     draw_curves(directory / "curves.png", trained.records, baselines["word by word"], f"{name} on {corpus.name}")
 
-    rows = []
-    floors = f"{baselines['untranslated']:.1f} (untranslated)", f"{baselines['word by word']:.1f} (word by word)"
-    for beams in sorted({1, config.sampling.beams}):
-        written = [found[0].text for found in translate(trained.params, test_tokens.sources, beams)]
-        how = f"{name} on {corpus.name}, " + ("greedy" if beams == 1 else f"beam of {beams}")
-        published = PUBLISHED.get(config.dataset, "")
-        figure = bleu(written, corpus.test.targets)
-        rows.append(Row(how, figure, "BLEU", *floors, published, trained.parameters))
-        if config.dataset == "numerals":
-            share = 100 * exact(written, corpus.test.targets)
-            rows.append(Row(how, share, "% exactly right", parameters=trained.parameters))
-    write_translations(directory / "translations.txt", corpus.test, written)
-    shown = Pairs(corpus.test.sources[:SHOWN], written[:SHOWN])
-    weights = attention(model, trained.params, tokens_of(shown, *vocabularies))
+    beams = sorted({1, config.sampling.beams})
+    written = {
+        width: [found[0].text for found in translate(trained.params, test_tokens.sources, width)] for width in beams
+    }
+    rows = rows_of(written, corpus, baselines, name, trained.parameters)
+    translator.write_translations(directory / "translations.txt", corpus.test, written[beams[-1]])
+    shown = Pairs(corpus.test.sources[: translator.SHOWN], written[beams[-1]][: translator.SHOWN])
+    weights = translator.attention(model, trained.params, translator.tokens_of(shown, *vocabularies))
     draw_alignments(
         directory / "attention.png",
         [Alignment(tokenise(x), [*tokenise(y), "(end)"], w) for x, y, w in zip(*shown, weights, strict=True)],
@@ -196,11 +178,12 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
             "curves.png": f"Losses and BLEU of the {name} on {corpus.name}",
             "attention.png": f"What the {name} attends to on {corpus.name}: for each word that it writes, a row",
         },
-        "signature": str(METRIC.get_signature()),
+        "signature": str(translator.METRIC.get_signature()),
         "baselines": baselines,
         "best_step": trained.step,
         "valid": trained.figures,
         "padding_share": plan.padding_share,
+        "seconds": trained.records[-1]["seconds"],
     }
 
 
@@ -216,7 +199,7 @@ def sample(config: Config, directory: pathlib.Path, sampling: Sampling) -> str:
     source_words, target_words = (load_words(directory / name) for name in VOCABULARIES)
     model = model_of(config, source_words, target_words)
     params = best_params(directory, jax.eval_shape(model.init, jax.random.key(0)))
-    translate = translator(model, target_words, sampling.length_penalty, rows=1)
+    translate = translator.by_search(model, target_words, sampling.length_penalty, rows=1)
     found = translate(params, source_words.encode([sampling.translate]), sampling.beams)[0]
     unknown = sorted({word for word in tokenise(sampling.translate) if word not in source_words.words})
     lines = [f"{translation.score:7.2f}  {translation.text}" for translation in found]
@@ -250,12 +233,12 @@ def model_of(config: Config, source_words: Words, target_words: Words) -> Encode
     )
 
 
-def loss_of(model: EncoderDecoder, label_smoothing: float) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def loss_of(model: EncoderDecoder, label_smoothing: float) -> Loss:
     """Return ``(params, batch, key) -> (sum of losses, number of words)``."""
 
     def loss(params: Any, batch: Batch, key: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         lengths = {"source_lengths": batch.source_lengths, "target_lengths": batch.target_lengths}
-        logits = model.apply(params, batch.source, late(batch.target), **lengths, key=key)
+        logits = model.apply(params, batch.source, translator.late(batch.target), **lengths, key=key)
         counts = jnp.arange(batch.target.shape[0])[:, None] < batch.target_lengths[None]
         words = jnp.sum(batch.target_lengths).astype(jnp.float32)
         return softmax_cross_entropy(logits, batch.target, counts, label_smoothing=label_smoothing) * words, words
@@ -263,34 +246,35 @@ def loss_of(model: EncoderDecoder, label_smoothing: float) -> Callable[..., tupl
     return loss
 
 
-def evaluation(model: EncoderDecoder, translate: Translate, pairs: Pairs, tokens: Tokens) -> Evaluation:
-    """Return the function from parameters to the loss, without smoothing, and BLEU of greedy translations."""
-    total = jax.jit(loss_of(model, 0.0))
-    plan = batching(tokens.lengths(), batch=ROWS, multiple=MULTIPLE, whole=True)
-    batches = [laid_out(tokens, plan.batch(place)) for place in range(plan.per_epoch)]
+def evaluation(loss: Loss, translate: Translate, pairs: Pairs, tokens: Tokens) -> Evaluation:
+    """Return the function from parameters to the loss, without dropout, and BLEU of greedy translations."""
+    total = jax.jit(loss)
+    plan = batching(tokens.lengths(), batch=translator.ROWS, multiple=translator.MULTIPLE, whole=True)
+    batches = [translator.laid_out(tokens, plan.batch(place)) for place in range(plan.per_epoch)]
 
     def evaluate(params: Any) -> dict[str, float]:
         losses, words = np.sum([total(params, batch) for batch in batches], axis=0)
         written = [found[0].text for found in translate(params, tokens.sources)]
-        return {"loss": float(losses / words), "bleu": bleu(written, pairs.targets)}
+        return {"loss": float(losses / words), "bleu": translator.bleu(written, pairs.targets)}
 
     return evaluate
 
 
-def show_samples(translate: Translate, pairs: Pairs, tokens: Tokens) -> Hook:
-    """Return the hook that prints the first sentences and their translations."""
-
-    def hook(params: Any, record: dict[str, Any]) -> None:
-        for source, found in zip(pairs.sources, translate(params, tokens.sources[:SHOWN]), strict=False):
-            print(f"  {source}\n  > {found[0].text}", flush=True)
-
-    return hook
-
-
-def write_translations(path: pathlib.Path, pairs: Pairs, written: list[str]) -> None:
-    """Write every sentence, its reference and its translation."""
-    lines = [f"{source}\n  = {target}\n  > {ours}\n" for source, target, ours in zip(*pairs, written, strict=True)]
-    path.write_text("".join(lines), encoding="utf-8")
+def rows_of(
+    written: dict[int, list[str]], corpus: Translation, baselines: dict[str, float], name: str, parameters: int
+) -> list[Row]:
+    """Return the figures of the test sentences' translations, found with one beam or several."""
+    floor, baseline = (f"{figure:.1f} ({name})" for name, figure in baselines.items())
+    published = next((text for data, text in PUBLISHED.items() if corpus.name.startswith(data)), "")
+    rows = []
+    for beams, translations in written.items():
+        what = f"{name} on {corpus.name}, " + ("greedy" if beams == 1 else f"beam of {beams}")
+        figure = translator.bleu(translations, corpus.test.targets)
+        rows.append(Row(what, figure, "BLEU", floor, baseline, published, parameters))
+        if corpus.name.startswith("generated"):
+            share = 100 * translator.exact(translations, corpus.test.targets)
+            rows.append(Row(what, share, "% exactly right", parameters=parameters))
+    return rows
 
 
 def table(rows: list[Row], baselines: dict[str, float]) -> rich.table.Table:

@@ -33,11 +33,11 @@ def draw_curves(path: pathlib.Path, records: list[dict[str, Any]], baseline: flo
         color="tab:blue",
         alpha=0.6,
         linewidth=1,
-        label="training, with smoothed labels and dropout",
+        label="training, with dropout",
     )
     marks = {"color": "tab:orange", "marker": "o", "markersize": 4, "clip_on": False, "zorder": 3}
     losses.plot(steps, [record["evaluation"]["loss"] for record in evaluated], label="validation, without", **marks)
-    losses.set_ylabel("loss in nats per word")
+    losses.set_ylabel("loss in nats per word,\nlabels smoothed")
     losses.set_ylim(0, 1.05 * max(record["loss"] for record in records))
     losses.legend(frameon=False)
     losses.set_title(title, loc="left", fontsize=11)

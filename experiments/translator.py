@@ -1,6 +1,7 @@
 """From sentences to sentences: tokens in batches, the search for translations, attention, and BLEU."""
 
 import functools
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,9 +14,11 @@ from experiments.data.lengths import Batch as Chosen
 from experiments.data.lengths import batching, pad
 from experiments.data.translation import Pairs
 from experiments.data.words import BOS, EOS, PAD, UNK, Words, detokenise
+from experiments.training import Hook
 from jaxrnn.models import EncoderDecoder
 
 METRIC = BLEU(lowercase=True)  # its tokeniser is 13a
+SHOWN = 3  # sentences of which samples and attention are shown
 ROWS, MULTIPLE = 128, 12  # of the batches that are searched and evaluated: how many sentences, padded to what
 
 
@@ -66,7 +69,7 @@ def late(target: Any) -> jax.Array:
     return jnp.concatenate([jnp.full_like(target[:1], BOS), target[:-1]])
 
 
-def translator(model: EncoderDecoder, words: Words, length_penalty: float, rows: int = ROWS) -> Translate:
+def by_search(model: EncoderDecoder, words: Words, length_penalty: float, rows: int = ROWS) -> Translate:
     """Return ``(params, sources, beams=1) -> for each source what the search has found``, the best first.
 
     One beam is the greedy choice. A translation is at most twice as long as its source with padding. ``rows`` sources
@@ -108,6 +111,22 @@ def attention(model: EncoderDecoder, params: Any, tokens: Tokens) -> list[np.nda
     weights = np.asarray(align(params, batch.source, late(batch.target), source_lengths=batch.source_lengths))
     pairs = zip(*tokens, strict=True)
     return [weights[: len(target), row, : len(source)] for row, (source, target) in enumerate(pairs)]
+
+
+def show_samples(translate: Translate, pairs: Pairs, tokens: Tokens) -> Hook:
+    """Return the hook that prints the first sentences and their translations."""
+
+    def hook(params: Any, record: dict[str, Any]) -> None:
+        for source, found in zip(pairs.sources, translate(params, tokens.sources[:SHOWN]), strict=False):
+            print(f"  {source}\n  > {found[0].text}", flush=True)
+
+    return hook
+
+
+def write_translations(path: pathlib.Path, pairs: Pairs, written: list[str]) -> None:
+    """Write every sentence, its reference and its translation."""
+    lines = [f"{source}\n  = {target}\n  > {ours}\n" for source, target, ours in zip(*pairs, written, strict=True)]
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def bleu(written: Sequence[str], references: Sequence[str]) -> float:

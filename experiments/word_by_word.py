@@ -1,8 +1,8 @@
 """Translation word by word: each word by its likeliest translation, in the order of the source.
 
 What a word f of the source is translated into is learnt from pairs of sentences alone, by expectation
-maximisation of IBM's model 1. There every word e of the target comes from one word of the source, each as
-likely as any other:
+maximisation of IBM's model 1, without its empty word. There every word e of the target comes from one word of
+the source, each as likely as any other:
 
     P(e | source) = 1/S Σ_s t(e | f_s)
     c(e, f) = Σ over pairs and the words e, f in them of t(e | f) / Σ_s t(e | f_s)        t(e | f) ∝ c(e, f)

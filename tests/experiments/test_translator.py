@@ -16,7 +16,7 @@ from experiments.data.lengths import Batch as Chosen
 from experiments.data.translation import Pairs
 from experiments.data.words import BOS, EOS, PAD, UNK, words_of
 from experiments.training import Training, best_params
-from experiments.translator import Tokens, attention, bleu, exact, laid_out, tokens_of, translator
+from experiments.translator import Tokens, attention, bleu, by_search, exact, laid_out, tokens_of
 from experiments.word_by_word import word_by_word
 
 CONFIG = translation.Config(
@@ -110,7 +110,7 @@ def test_a_translation_holds_words_only(trained: Model):
     *layers, head = params.decoder
     likely = head.bias.at[np.array([PAD, UNK, BOS])].set(50.0)
     params = params._replace(decoder=(*layers, head._replace(bias=likely)))
-    found = translator(model, words, 1.0, rows=2)(params, tokens.sources)
+    found = by_search(model, words, 1.0, rows=2)(params, tokens.sources)
     assert len(found) == 3
     assert not any("<" in translation.text for [translation] in found)
 
