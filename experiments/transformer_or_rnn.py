@@ -59,7 +59,7 @@ class Config:
     """T of the copy problem."""
     copy_steps: int = 2000
     """Updates on the copy problem; --steps are those on the text."""
-    rates: tuple[float, ...] = (0.4, 1.0, 2.5, 6.25, 15.625)
+    rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
     """Learning rates to try, as multiples of --learning-rate."""
     tuning: float = 0.2
     """Share of the updates for which each learning rate is tried."""
@@ -69,7 +69,7 @@ class Config:
     """Steps of the sequences for which the memory of a gradient is measured."""
     rounds: int = 20
     """Times that each time is measured, to take the median."""
-    training: Training = Training(steps=800, learning_rate=2.5e-3, evaluate_every=50, checkpoint_every=100)
+    training: Training = Training(steps=1000, learning_rate=1e-2, evaluate_every=50, checkpoint_every=100)
     """How the models are trained."""
 
     def __post_init__(self) -> None:
