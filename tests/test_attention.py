@@ -28,8 +28,7 @@ def drawn(kind: str, key: jax.Array, *batch: int) -> tuple[kinds.Attention, Any,
     """Return an attention, its parameters, a memory and a query."""
     attention = KINDS[kind]()
     params_key, memory_key, query_key = jax.random.split(key, 3)
-    params = attention.init(params_key)
-    params = normal_like(params_key, params) if jax.tree.leaves(params) else params
+    params = normal_like(params_key, jax.eval_shape(attention.init, params_key))
     memory = jax.random.normal(memory_key, (S, *batch, M))
     return attention, params, memory, jax.random.normal(query_key, (*batch, attention.query_size))
 
@@ -86,7 +85,7 @@ def test_scaled_dot_is_the_attention_of_torch(key):
 
 def test_scaled_dot_is_one_head_of_torch(key):
     attention = kinds.scaled_dot(A, M, A, dtype=jnp.float64)
-    params = normal_like(key, attention.init(key))
+    params = normal_like(key, jax.eval_shape(attention.init, key))
     memory, queries = jax.random.normal(key, (S, B, M)), jax.random.normal(key, (6, B, A))
     theirs = torch.nn.MultiheadAttention(A, 1, bias=False, kdim=M, vdim=M, dtype=torch.float64)
     kernels = (theirs.q_proj_weight, theirs.k_proj_weight, theirs.v_proj_weight, theirs.out_proj.weight)

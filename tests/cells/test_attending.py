@@ -31,7 +31,7 @@ def drawn(pair, key, **options):
     inner, attention = (make() for make in PAIRS[pair])
     cell = jaxrnn.attending(inner, attention, D, **options)
     keys = jax.random.split(key, 3)
-    params = normal_like(keys[0], cell.init(key))
+    params = normal_like(keys[0], jax.eval_shape(cell.init, key))
     return cell, attention, params, jax.random.normal(keys[1], (S, B, M)), jax.random.normal(keys[2], (T, B, D))
 
 

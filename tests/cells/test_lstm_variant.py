@@ -10,7 +10,7 @@ import pytest
 
 import jaxrnn
 from tests.examples import one_by_one
-from tests.registry import D, H, assert_trees_close
+from tests.registry import D, H, assert_trees_close, on_device
 
 T, B, R = 4, 2, 2
 EPSILON, CLIP = 1e-3, 0.4
@@ -23,7 +23,7 @@ def variant(**options):
 
 def draw(rng, shapes):
     """Return normal numbers in arrays of these shapes, at no cost of compilation."""
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape)), shapes)
+    return jax.tree.map(lambda leaf: on_device(rng.standard_normal(leaf.shape), jnp.float64), shapes)
 
 
 def draw_params(rng, cell):

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
-from tests.registry import assert_trees_close
+from tests.registry import assert_trees_close, on_device
 
 T, B, D, H = 4, 2, 3, 4
 
 
 def noisy(rng: np.random.Generator, tree: Any) -> Any:
     """Return other floating arrays of the same shapes: every gate has weights of its own, and biases too."""
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / 2, leaf.dtype), tree)
+    return jax.tree.map(lambda leaf: on_device(rng.normal(size=leaf.shape) / 2, leaf.dtype), tree)
 
 
 def drawn(rng: np.random.Generator, layer: jaxrnn.Layer) -> Any:

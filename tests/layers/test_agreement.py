@@ -118,7 +118,8 @@ def test_apply_equals_step_for_any_batch_axes(name, batch, key, float64):
 def test_shapes_for_any_batch_axes(name, batch, key, float64):
     layer, xs = LAYERS[name](), inputs(name, key, T, *batch)
     flags, lengths = jnp.ones((T, *batch), bool), jnp.full(batch, 2)
-    params, carry = jax.eval_shape(lambda: drawn(layer, key, batch))
+    params = jax.eval_shape(layer.init, key)
+    carry = jax.eval_shape(lambda params: layer.initial_carry(params, batch), params)
     after, ys = jax.eval_shape(lambda *a: layer.apply(*a, lengths=lengths, mask=flags, resets=flags), params, xs, carry)
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, carry)
     assert ys.shape[:-1] == (T, *batch)

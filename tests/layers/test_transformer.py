@@ -28,7 +28,7 @@ def transformer(num_layers: int = 2, **options: Any) -> jaxrnn.Layer:
 def drawn(layer: jaxrnn.Layer, key: jax.Array, *shape: int) -> tuple[Any, jax.Array]:
     """Return parameters of which none is alike, and inputs."""
     params_key, xs_key = jax.random.split(key)
-    return normal_like(params_key, layer.init(key)), jax.random.normal(xs_key, (*shape, D))
+    return normal_like(params_key, jax.eval_shape(layer.init, key)), jax.random.normal(xs_key, (*shape, D))
 
 
 def to_torch(params: Any) -> torch.nn.TransformerEncoder:
