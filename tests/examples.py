@@ -19,7 +19,7 @@ LENGTHS = np.array([5, 5, 5, 5, 3, 2, 4, 4, 0])
 
 
 class Example(NamedTuple):
-    """Arguments of an unroll in float64, and cotangents ``(dcarry, dys)`` of its results; flags in NumPy."""
+    """Arguments of an unroll in float64, and cotangents ``(dcarry, dys)`` of its results; all but params in NumPy."""
 
     entry: Entry
     cell: jaxrnn.Cell
@@ -60,6 +60,7 @@ def draw(entry: Entry, seed: int) -> Example:
     mask[0], mask[1] = True, False
     resets = rng.random((TIME, BATCH)) < 0.5
     resets[2] = True
+    xs, carry, cotangents = jax.device_get((xs, carry, cotangents))
     return Example(
         entry, cell, params, xs, carry, cotangents, LENGTHS, mask | (sequence & 1 == 0), resets & (sequence & 2 != 0)
     )
@@ -80,11 +81,17 @@ def compiled(entry: Entry, gradient: str, reverse: bool) -> Any:
     return jax.jit(run)
 
 
+@functools.cache
+def forward(entry: Entry, reverse: bool) -> Any:
+    """Return ``(params, xs, carry, **steps) -> (carry, ys)``, jitted."""
+    return jax.jit(functools.partial(jaxrnn.unroll, entry.cell(jnp.float64), reverse=reverse))
+
+
 def run(example: Example, reverse: bool, gradient: str | None = None, **replaced: Any) -> Any:
-    """Return the results and gradients of `compiled` on ``example``, some of its arguments replaced."""
+    """Return in NumPy the results and gradients of `compiled` on ``example``, some of its arguments replaced."""
     example = example._replace(**replaced)
     function = compiled(example.entry, gradient or example.fast, reverse)
-    return function(example.params, example.xs, example.carry, example.steps, example.cotangents)
+    return jax.device_get(function(example.params, example.xs, example.carry, example.steps, example.cotangents))
 
 
 def one_by_one(function: Any, *args: Any, **kwargs: Any) -> Any:
