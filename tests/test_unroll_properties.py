@@ -32,7 +32,7 @@ def calls(draw):
 
 
 @pytest.mark.usefixtures("float64")
-@hypothesis.settings(max_examples=5)
+@hypothesis.settings(max_examples=3)
 @hypothesis.given(call=calls(), seed=st.integers(0, 2**31 - 1))
 def test_unroll_equals_the_plain_loop(call, seed):
     name, (input_size, hidden_size), time, batch, with_carry, options = call

@@ -112,7 +112,7 @@ def transformer(
         >>> import jax, jax.numpy as jnp, jaxrnn
         >>> layer = jaxrnn.transformer(8, 2, context=16)
         >>> params, xs = layer.init(jax.random.key(0)), jnp.ones((5, 3, 8))
-        >>> carry, ys = layer.apply(params, xs)
+        >>> carry, ys = jax.jit(layer.apply)(params, xs)
         >>> carry, y = layer.step(params, carry, xs[0])
         >>> ys.shape, y.shape, carry.count.tolist()
         ((5, 3, 8), (3, 8), [6, 6, 6])

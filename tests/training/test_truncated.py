@@ -71,6 +71,7 @@ def reference(layer, all_params, k1, k2, mask=None, resets=None):
     """
     carries = {0: None}
     results = []
+    step = jax.jit(layer.step)
     for i, params in enumerate(all_params):
         stop = min((i + 1) * k1, N)
         start = max((i + 1) * k1 - k2, 0)
@@ -80,7 +81,7 @@ def reference(layer, all_params, k1, k2, mask=None, resets=None):
             if start == 0:
                 carry = layer.initial_carry(params, (B,))
             for t in range(start, stop):
-                after, y = layer.step(params, carry, XS[t], reset=None if resets is None else resets[t])
+                after, y = step(params, carry, XS[t], reset=None if resets is None else resets[t])
                 if mask is not None:
                     keep = mask[t][:, None]
                     after = jax.tree.map(lambda new, old, keep=keep: jnp.where(keep, new, old), after, carry)
