@@ -71,6 +71,7 @@ def row(task: Task, told: Outcome, published: str) -> runs.Row:
         floor=f"{task.floor:.4f} (no memory)",
         published=published,
         parameters=told.parameters,
+        seconds=told.seconds,
     )
 
 

@@ -10,16 +10,18 @@ and standard deviation. A run may have a table of its own besides its rows, in M
 import json
 import pathlib
 import shlex
-import shutil
 import statistics
 from collections.abc import Iterable
 from typing import Any
+
+import PIL.Image
 
 from experiments import runs
 from experiments.runs import Row
 
 FOLDER = pathlib.Path(__file__).parent
 SEEDLESS = ("--seed", "--run")
+COLOURS = 128  # of a picture: a plot needs no more, and a third of the bytes
 COLUMNS = ("", "figure", "floor", "baseline", "published", "parameters", "time")
 
 
@@ -45,7 +47,7 @@ def report(results: pathlib.Path, folder: pathlib.Path, descriptions: dict[str, 
         if own:
             before, _, rest = readme.partition(begin)
             _, _, after = rest.partition(end)
-            readme = "".join([before, begin, "\n", _section(own), "\n", end, after])
+            readme = "".join([before, begin, "\n\n", _section(own), "\n\n", end, after])
     _write(folder / "README.md", readme)
     return list(told)
 
@@ -71,12 +73,13 @@ def _finished(results: pathlib.Path) -> Iterable[dict[str, Any]]:
 
 
 def _copy_pictures(line: dict[str, Any], results: pathlib.Path, figures: pathlib.Path) -> dict[str, str]:
-    """Copy a run's pictures and return their captions by where they lie now, relative to README.md."""
+    """Copy a run's pictures, in fewer bytes, and return their captions by where they lie now, relative to README.md."""
     copied = {}
     for name, caption in line["pictures"].items():
         place = pathlib.Path(line["experiment"], f"{line['run']}_{name}")
         (figures / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(results / line["experiment"] / line["run"] / name, figures / place)
+        with PIL.Image.open(results / line["experiment"] / line["run"] / name) as picture:
+            picture.convert("RGB").quantize(COLOURS).save(figures / place, optimize=True)
         copied[(figures.name / place).as_posix()] = caption
     return copied
 
@@ -89,7 +92,8 @@ def _section(lines: list[dict[str, Any]]) -> str:
     table = ["| " + " | ".join(COLUMNS) + " |", "| --- " * len(COLUMNS) + "|"]
     for group in groups.values():
         for rows in zip(*(line["rows"] for line in group), strict=True):
-            table.append(_table_row([Row(**row) for row in rows], [line["seconds"] for line in group]))
+            seconds = [row.get("seconds") or line["seconds"] for row, line in zip(rows, group, strict=True)]
+            table.append(_table_row([Row(**row) for row in rows], seconds))
     commands = ["```sh", *(line["command"] for line in lines), "```"]
     pictures = [
         f"![{caption}]({place})" for group in groups.values() for place, caption in group[0]["pictures"].items()

@@ -31,7 +31,7 @@ class Row(NamedTuple):
     value, unit: the figure, and what it counts.
     floor: what no learning gives. baseline: what a simple method gives. published: what others report, with the
         source. Each with its name in words, empty where there is none.
-    parameters: how many numbers the model learns.
+    parameters: how many numbers the model learns. seconds: those of the whole run, unless given.
     """
 
     what: str
@@ -41,6 +41,7 @@ class Row(NamedTuple):
     baseline: str = ""
     published: str = ""
     parameters: int | None = None
+    seconds: float | None = None
 
 
 class InputError(ValueError):

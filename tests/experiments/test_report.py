@@ -4,6 +4,7 @@ import json
 import pathlib
 from typing import Any
 
+import PIL.Image
 import pytest
 
 from experiments.report import report
@@ -21,7 +22,7 @@ def finish(results: pathlib.Path, experiment: str, run: str, options: str, value
     config = {"experiment": experiment, "command": command, "started": "2020-01-01", "cores": 2, "python": "3.11"}
     row = Row("GRU", value, "nats", floor="2.0 (mean)", parameters=1234)._asdict() | more
     (folder / "config.json").write_text(json.dumps(config | {"packages": {"jax": "0.10"}}))
-    (folder / "curves.png").write_bytes(run.encode())
+    PIL.Image.new("RGB", (3, 2), "red").save(folder / "curves.png")
     result = {"rows": [row], "seconds": 61.0, "pictures": {"curves.png": "Curves of it"}}
     (folder / "result.json").write_text(json.dumps(result))
 
@@ -47,7 +48,8 @@ def test_runs_become_rows_between_the_marks(folder: pathlib.Path):
     assert "| GRU | **1.25** nats | 2.0 (mean) | 1.5 (last value) |  | 1,234 | 1 min 1 s |" in text
     assert "python -m experiments sums --run a --hidden 8\n" in text
     assert "![Curves of it](figures/sums/a_curves.png)" in text
-    assert (folder / "figures" / "sums" / "a_curves.png").read_bytes() == b"a"
+    with PIL.Image.open(folder / "figures" / "sums" / "a_curves.png") as picture:
+        assert picture.convert("RGB").getpixel((2, 1)) == (255, 0, 0)
     assert "old" not in text
     assert text.startswith("# Experiments\n\nProse.\n")
     assert text.index("More prose.") < text.index("## products\n\nProducts of numbers.\n")
@@ -82,6 +84,12 @@ def test_a_newer_run_of_a_command_takes_its_place(folder: pathlib.Path):
     text = (folder / "README.md").read_text()
     assert "**0.75** nats" in text
     assert "1.25" not in text
+
+
+def test_a_row_has_its_own_time_where_it_gives_one(folder: pathlib.Path):
+    finish(folder.parent / "results", "sums", "a", "--hidden 8", 1.25, seconds=7.0)
+    report(folder.parent / "results", folder, NAMES)
+    assert "| 1,234 | 7 s |" in (folder / "README.md").read_text()
 
 
 def test_runs_of_several_seeds_are_one_row(folder: pathlib.Path):
