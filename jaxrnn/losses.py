@@ -62,18 +62,24 @@ def mean_squared_error(predictions: Any, targets: Any, mask: Any = None, *, feat
     return _mean(jnp.sum(optax.squared_error(predictions, targets), axis=axes) / features, valid)
 
 
-def softmax_cross_entropy(predictions: Any, targets: Any, mask: Any = None) -> Array:
+def softmax_cross_entropy(predictions: Any, targets: Any, mask: Any = None, *, label_smoothing: float = 0.0) -> Array:
     """Return L = mean over steps of -ln softmax(ŷ)[y], in nats per step.
+
+    With smoothing ε, -(1 - ε) ln softmax(ŷ)[y] - ε/V Σ_v ln softmax(ŷ)[v]: the label has the probability
+    1 - ε, and ε is spread over all V classes.
 
     Args:
         predictions: ŷ ``[T, *B, V]``, the logits.
         targets: y ``[T, *B]``, integer labels from 0 to V - 1. Labels of steps that count are checked
             where they are known; under jit one outside that range makes the loss NaN.
         mask: which steps count, bool ``[T, *B]``; None for all.
+        label_smoothing: ε, from 0 to less than 1.
 
     Raises:
-        ValueError: a shape that does not fit, a label out of range.
+        ValueError: a shape that does not fit, a label or ε out of range.
         TypeError: a dtype that does not fit.
+
+    Source: of the smoothing, Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2016).
 
     Example:
         >>> import jax.numpy as jnp
@@ -81,6 +87,7 @@ def softmax_cross_entropy(predictions: Any, targets: Any, mask: Any = None) -> A
         >>> round(float(softmax_cross_entropy(jnp.zeros((3, 4)), jnp.array([0, 1, 3]))), 4)  # ln 4
         1.3863
     """
+    checks.rate("label_smoothing", label_smoothing)
     predictions = _floating("predictions", predictions)
     if predictions.ndim == 0 or predictions.shape[-1] == 0:
         raise ValueError(f"predictions: expected [time, *batch, classes], got shape {predictions.shape}")
@@ -92,6 +99,10 @@ def softmax_cross_entropy(predictions: Any, targets: Any, mask: Any = None) -> A
     # A negative index would count from the end; one past the end gives NaN.
     targets = jnp.where(targets < 0, jnp.full_like(targets, classes), targets)
     losses = optax.softmax_cross_entropy_with_integer_labels(predictions, targets)
+    if label_smoothing:
+        # Where the label is -ln p[y] = lse - ŷ[y]; the mean of -ln p over all classes is lse - mean ŷ.
+        of_label = jnp.take_along_axis(predictions, targets[..., None], axis=-1, mode="fill")[..., 0]
+        losses = losses + label_smoothing * (of_label - jnp.mean(predictions, axis=-1))
     return _mean(zero_unless(valid, losses), valid)
 
 

@@ -51,6 +51,7 @@ LOSSES = {
             Bad("targets", np.ones((T, B, K), np.int32), ValueError, "(5, 2)", "(5, 2, 3)"),
             Bad("targets", None, TypeError, "an array", "NoneType"),
             *flags("mask"),
+            *wrong.rates("label_smoothing"),
         ],
     ),
     "ctc": Function(

@@ -1,5 +1,6 @@
 """The losses against formulas written out in NumPy, all CTC paths counted, and torch; then masks and errors."""
 
+import functools
 import itertools
 
 import jax
@@ -34,15 +35,22 @@ def softmax(p, y, mask):
     return -np.take_along_axis(log_softmax(p), y[..., None], -1)[..., 0][mask].mean()
 
 
+def smoothed(p, y, mask):
+    labels = 0.9 * np.eye(K)[y] + 0.1 / K
+    return -(labels * log_softmax(p)).sum(-1)[mask].mean()
+
+
 def sigmoid(p, y, mask):
     q = 1 / (1 + np.exp(-p))
     return -(y * np.log(q) + (1 - y) * np.log(1 - q)).sum(-1)[mask].mean()
 
 
+SMOOTHED = functools.partial(losses.softmax_cross_entropy, label_smoothing=0.1)
 CASES = [
     pytest.param(losses.half_squared_error, half_squared, TARGETS, id="half_squared_error"),
     pytest.param(losses.mean_squared_error, mean_squared, TARGETS, id="mean_squared_error"),
     pytest.param(losses.softmax_cross_entropy, softmax, LABELS, id="softmax_cross_entropy"),
+    pytest.param(SMOOTHED, smoothed, LABELS, id="softmax_cross_entropy, smoothed"),
     pytest.param(losses.sigmoid_cross_entropy, sigmoid, BITS, id="sigmoid_cross_entropy"),
 ]
 
@@ -155,8 +163,9 @@ def test_label_out_of_range_is_never_a_silent_number(label):
     labels[0, 0] = label
     with pytest.raises(ValueError, match="targets: expected labels from 0 to 3"):
         losses.softmax_cross_entropy(PREDICTIONS, labels)
-    assert np.isnan(jax.jit(losses.softmax_cross_entropy)(PREDICTIONS, labels))
-    assert np.isfinite(jax.jit(losses.softmax_cross_entropy)(PREDICTIONS, labels, labels == LABELS))
+    for loss in (losses.softmax_cross_entropy, SMOOTHED):
+        assert np.isnan(jax.jit(loss)(PREDICTIONS, labels))
+        assert np.isfinite(jax.jit(loss)(PREDICTIONS, labels, labels == LABELS))
 
 
 def test_labels_of_any_integer_dtype():
@@ -293,6 +302,7 @@ def test_losses_against_torch():
         (losses.half_squared_error, TARGETS, lambda p, y: functional.mse_loss(p[mask], y[mask], reduction="sum") / 2),
         (losses.mean_squared_error, TARGETS, lambda p, y: functional.mse_loss(p[mask], y[mask])),
         (losses.softmax_cross_entropy, LABELS, lambda p, y: functional.cross_entropy(p[mask], y[mask].long())),
+        (SMOOTHED, LABELS, lambda p, y: functional.cross_entropy(p[mask], y[mask].long(), label_smoothing=0.1)),
         (
             losses.sigmoid_cross_entropy,
             BITS,

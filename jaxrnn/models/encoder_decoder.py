@@ -77,6 +77,7 @@ def encoder_decoder(
     size: int,
     *,
     bridge: bool = True,
+    readout: int | None = None,
     dropout: float = 0.0,
     dtype: Any = jnp.float32,
 ) -> EncoderDecoder:
@@ -91,6 +92,8 @@ def encoder_decoder(
         size: D, the features of a target token's vector.
         bridge: whether the decoder starts from tanh(final W + b), with all floating states that the
             encoder ends in side by side; if not, from the cell's own initial carry.
+        readout: features of tanh([h_t, c_t] W_r + b_r), which then stands in the logits where [h_t, c_t] does:
+            with many words and a small readout it saves most of the work. None for none.
         dropout: the share of token vectors and of [h_t, c_t] that is dropped, where a key is given.
         dtype: of the parameters that are neither the encoder's, the cell's nor the attention's.
 
@@ -102,7 +105,8 @@ def encoder_decoder(
         TypeError: an argument of the wrong type.
 
     Source: Bahdanau, Cho and Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate"
-    (2015); Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks" (2014).
+    (2015); Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks" (2014); the readout,
+    Luong, Pham and Manning, "Effective Approaches to Attention-based Neural Machine Translation" (2015).
 
     Example:
         >>> import functools, jax, jax.numpy as jnp, jaxrnn
@@ -125,13 +129,17 @@ def encoder_decoder(
     checks.size("vocabulary", vocabulary)
     checks.size("size", size)
     checks.flag("bridge", bridge)
+    if readout is not None:
+        checks.size("readout", readout)
     checks.rate("dropout", dropout)
     checks.floating(dtype=dtype)
     reader = attending(cell, attention, size)
     features = output_size(recurrent(cell), size) + attention.context_size
     drop = dropout_layer(dropout)
     first_layers = embedding(vocabulary, size, dtype=dtype), drop
-    decoder = serial(*first_layers, recurrent(reader), drop, dense(features, vocabulary, dtype=dtype))
+    head = dense(features if readout is None else readout, vocabulary, dtype=dtype)
+    last_layers = (head,) if readout is None else (dense(features, readout, activation=jnp.tanh, dtype=dtype), head)
+    decoder = serial(*first_layers, recurrent(reader), drop, *last_layers)
     looking = serial(*first_layers, recurrent(attending(cell, attention, size, outputs=("weights",))))
     decoder_step = decoder.step
     assert decoder_step is not None
@@ -156,7 +164,7 @@ def encoder_decoder(
         carry = reader.initial_carry(of_decoder[READER], batch)
         if crossing is not None:
             carry = crossing.cross(params.bridge, final, carry, batch)
-        return tuple(of_decoder), ((), (), carry, (), ())
+        return tuple(of_decoder), ((), (), carry, (), *((),) * len(last_layers))
 
     def encode_for(
         name: str, tokens: Array, batch: tuple[int, ...], params: Any, source: Any, source_lengths: Any, key: Any = None

@@ -50,7 +50,7 @@ def drawn(model: EncoderDecoder, key: jax.Array) -> tuple[Any, jax.Array, jax.Ar
 def by_the_equations(params: Any, source: Any, target_in: Any) -> tuple[Any, Any]:
     """Return logits and weights of sequences without padding, put together by hand."""
     final, memory = jaxrnn.bidirectional(*directions()).apply(params.encoder, source)
-    tokens, _, reader, _, head = params.decoder
+    tokens, _, reader, _, *between, head = params.decoder
     states = jnp.concatenate([final.forward, final.backward], axis=-1)
     h, c = jnp.split(jnp.tanh(states @ params.bridge.kernel + params.bridge.bias[None]), 2, axis=-1)
     carry, xs = jaxrnn.LSTMCarry(h, c), tokens.table[target_in]
@@ -58,11 +58,14 @@ def by_the_equations(params: Any, source: Any, target_in: Any) -> tuple[Any, Any
     reader = jaxrnn.with_memory(reader, ATTENTION, memory)
     _, ys = jaxrnn.unroll(cell, reader, xs, carry)
     ys, weights = jnp.split(ys, [H + M], axis=-1)
+    for readout in between:
+        ys = jnp.tanh(ys @ readout.kernel + readout.bias[None, None])
     return ys @ head.kernel + head.bias[None, None], weights
 
 
-def test_values_are_those_of_the_equations(key, float64):
-    model = model_of()
+@pytest.mark.parametrize("options", [{}, {"readout": 7}])
+def test_values_are_those_of_the_equations(key, float64, options):
+    model = model_of(**options)
     params, source, _ = drawn(model, key)
 
     @jax.jit
@@ -111,7 +114,7 @@ def test_padding_changes_neither_values_nor_gradients(key, float64):
 
 def test_decoding_agrees_with_teacher_forcing(key, float64):
     """What greedy decoding writes is the argmax of what it then reads, and one beam finds the same."""
-    model, length = model_of(), 5
+    model, length = model_of(readout=7), 5
     params, _, padded = drawn(model, key)
     options = {"length": length, "end_token": END, "source_lengths": SOURCE_LENGTHS}
 

@@ -231,6 +231,7 @@ TABLE = {
             *wrong.sizes("vocabulary", "size"),
             *choices("bridge", "True or False", None, 1),
             Bad("encoder", jaxrnn.dense(D, 2 * H), ValueError, "False for an encoder without a", "True", "bridge"),
+            *(row for row in wrong.sizes("readout") if row.value is not None),
             *wrong.rates("dropout"),
             *DTYPES,
         ],
