@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
@@ -51,8 +52,7 @@ def specimen_of(
             logits = model.apply(params, inputs)
             return logits[label] - logits.mean()
 
-        return Question(
-            f"logit of {label} above the mean", symbols, jax.numpy.asarray(xs[:, place]), black[:, 0], score, params
-        )
+        what = f"logit of {label} above the mean"
+        return Question(what, symbols, jnp.asarray(xs[:, place]), jnp.asarray(black[:, 0]), score, params)
 
     return Specimen(words, reading, [question(place) for place in range(QUESTIONS)])

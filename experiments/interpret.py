@@ -38,7 +38,7 @@ from experiments.training import BEST
 from jaxrnn.analysis import input_gradients, integrated_gradients, principal_components, unit_scores
 
 CERTAIN = 0.01
-SHOWN, EXCERPT = 5, 480  # units whose text is coloured, and symbols of each
+SHOWN, EXCERPT = 5, 500  # units whose text is coloured, and characters of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,11 +180,13 @@ def show_units(directory: pathlib.Path, words: str, reading: Reading, found: lis
 def excerpt(reading: Reading, feature: str) -> slice:
     """Return the part of the second half in which a feature varies most, from the beginning of a line."""
     total = len(reading.symbols)
+    written = np.cumsum([len(symbol) for symbol in reading.symbols])
+    ends = np.minimum(np.searchsorted(written, written + EXCERPT), total)
     after_line = [place + 1 for place in range(total // 2, total - 1) if reading.symbols[place].endswith("\n")]
-    starts = [place for place in after_line if place + EXCERPT <= total] or [total // 2]
+    starts = [place for place in after_line if ends[place] < total] or [total // 2]
     values = reading.features[feature]
-    begin = max(starts, key=lambda place: float(np.std(values[place : place + EXCERPT])))
-    return slice(begin, min(begin + EXCERPT, total))
+    begin = max(starts, key=lambda place: float(np.std(values[place : ends[place]])))
+    return slice(begin, int(ends[begin]))
 
 
 def show_states(directory: pathlib.Path, words: str, reading: Reading) -> dict[str, str]:

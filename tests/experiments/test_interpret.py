@@ -82,7 +82,9 @@ def made() -> Specimen:
 
 
 def test_a_planted_unit_is_found_and_noise_is_not():
-    found = {one["feature"]: one for one in interpret.units_of(CONFIG, made().reading)}
+    reading = made().reading
+    assert reading is not None
+    found = {one["feature"]: one for one in interpret.units_of(CONFIG, reading)}
     assert (found["on"]["units"], found["on"]["unit"], found["on"]["p"]) == ("layer 1 h", 2, pytest.approx(0.01))
     assert found["on"]["correlation"] < -0.7
     assert found["noise"]["p"] > 0.01
