@@ -31,9 +31,11 @@ from experiments.data.image_order import Order, shrink
 from experiments.data.mnist import read_mnist
 from experiments.image_floors import floors_of
 from experiments.image_plots import Saliency, Trajectories, draw_curves, draw_saliency, draw_states, table
+from experiments.image_specimen import specimen_of
 from experiments.memory_cells import CONTENDERS
 from experiments.runs import Row
-from experiments.training import Evaluation, Training, independent, train
+from experiments.specimens import Specimen
+from experiments.training import Evaluation, Training, best_params, independent, train
 from jaxrnn.analysis import input_gradients, integrated_gradients, principal_components
 from jaxrnn.losses import softmax_cross_entropy
 
@@ -164,6 +166,18 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         "integrated_gradients_gap": maps.gap,
         "parameters": trained.parameters,
     }
+
+
+def specimen(config: Config, directory: pathlib.Path, steps: int) -> Specimen:
+    """Return what the best model of a run shows on the first test images."""
+    images = read(config)
+    order = Order.of(images.train.images, config.order)
+    model = model_of(config, order)
+    params = best_params(directory, jax.eval_shape(model.init, jax.random.key(0)))
+    words = (
+        f"{CONTENDERS[config.cell].words}, {config.layers} × {config.hidden} on {images.name} {ORDERS[config.order]}"
+    )
+    return specimen_of(words, encoder_of(config, order), model, params, order, images.test, steps)
 
 
 def read(config: Config) -> Images:

@@ -34,10 +34,11 @@ from experiments.coloured_text import Panel, draw_text, write_page
 from experiments.interpret_plots import draw_attention, draw_scores, draw_states
 from experiments.runs import Row
 from experiments.specimens import Question, Reading, Specimen
+from experiments.training import BEST
 from jaxrnn.analysis import input_gradients, integrated_gradients, principal_components, unit_scores
 
 CERTAIN = 0.01
-SHOWN, EXCERPT = 5, 480  # units whose text is coloured, and symbols of each
+SHOWN, EXCERPT = 5, 500  # units whose text is coloured, and characters of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Config:
     """EXPERIMENT or EXPERIMENT/RUN; the latest run unless one is named."""
     train: bool = False
     """Make a quick run of the experiment first where there is none."""
-    steps: int = 20_000
+    steps: int = 40_000
     """Steps to read, about: characters, words and so on."""
     controls: int = 200
     """Searches for a unit that follows a shifted feature."""
-    points: int = 64
-    """Gradients in each integral."""
+    points: int = 1024
+    """Gradients in each integral; a network that turns sharply from one answer to another needs many."""
     seed: int = 0
     """Seed of the shifts."""
 
@@ -62,7 +63,7 @@ class Config:
             runs.require(getattr(self, name) >= least, name, f"at least {least}", getattr(self, name))
 
 
-QUICK = Config(train=True, steps=6000, controls=99, points=32)
+QUICK = Config(train=True, steps=6000, controls=99, points=64)
 
 
 def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
@@ -106,17 +107,19 @@ def find(config: Config) -> tuple[str, pathlib.Path]:
     experiment, _, name = config.of.partition("/")
     offer = offering()
     runs.require(experiment in offer, "of", f"one of {', '.join(offer)}, or one of them and /RUN", config.of)
-    finished = [
-        known for known in runs.names(experiment) if (runs.RESULTS / experiment / known / "best.safetensors").exists()
-    ]
-    if not name and not finished and config.train:
-        print(f"No run of {experiment} yet: a quick one first", flush=True)
-        module = importlib.import_module(f"experiments.{experiment}")
-        made = runs.create(experiment)
-        runs.write_config(made, experiment, module.QUICK, ["--quick", f"--run={made.name}"])
-        runs.write_json(made / "result.json", {"seconds": 0.0} | module.run(module.QUICK, made))
-        return experiment, made
-    return experiment, runs.find(experiment, name or (finished[-1] if finished else runs.LATEST))
+    if name:
+        return experiment, runs.find(experiment, name)
+    trained = [known for known in runs.names(experiment) if (runs.RESULTS / experiment / known / BEST).exists()]
+    if trained:
+        return experiment, runs.RESULTS / experiment / trained[-1]
+    if not config.train:
+        raise runs.InputError(f"--of {config.of}: no run has a model yet; make one, or add --train for a quick one")
+    print(f"No run of {experiment} yet: a quick one first", flush=True)
+    module = importlib.import_module(f"experiments.{experiment}")
+    directory = runs.create(experiment)
+    runs.write_config(directory, experiment, module.QUICK, ["--quick", f"--run={directory.name}"])
+    runs.write_json(directory / "result.json", {"seconds": 0.0} | module.run(module.QUICK, directory))
+    return experiment, directory
 
 
 def offering() -> list[str]:
@@ -177,11 +180,13 @@ def show_units(directory: pathlib.Path, words: str, reading: Reading, found: lis
 def excerpt(reading: Reading, feature: str) -> slice:
     """Return the part of the second half in which a feature varies most, from the beginning of a line."""
     total = len(reading.symbols)
+    written = np.cumsum([len(symbol) for symbol in reading.symbols])
+    ends = np.minimum(np.searchsorted(written, written + EXCERPT), total)
     after_line = [place + 1 for place in range(total // 2, total - 1) if reading.symbols[place].endswith("\n")]
-    starts = [place for place in after_line if place + EXCERPT <= total] or [total // 2]
+    starts = [place for place in after_line if ends[place] < total] or [total // 2]
     values = reading.features[feature]
-    begin = max(starts, key=lambda place: float(np.std(values[place : place + EXCERPT])))
-    return slice(begin, min(begin + EXCERPT, total))
+    begin = max(starts, key=lambda place: float(np.std(values[place : ends[place]])))
+    return slice(begin, int(ends[begin]))
 
 
 def show_states(directory: pathlib.Path, words: str, reading: Reading) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The pictures of `experiments.interpret` that are no text."""
 
+import itertools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -52,11 +53,13 @@ def draw_states(
         cloud.scatter(x, y, s=5, color="tab:blue", linewidths=0)
     begin = next((place + 1 for place, symbol in enumerate(reading.symbols) if symbol.endswith("\n")), 0)
     steps = slice(begin, begin + WAY)
-    way.plot(*coordinates[steps].T, color="0.75", linewidth=0.8)
+    for part in _sequences(reading.symbols[steps]):
+        way.plot(*coordinates[steps][part].T, color="0.75", linewidth=0.8)
     for (across, up), symbol in zip(coordinates[steps], reading.symbols[steps], strict=True):
         shown = symbol.replace("\n", "↵") if symbol.strip(" ") else "␣"
         way.annotate(shown.strip(" "), (across, up), ha="center", va="center", fontsize=8.5, clip_on=False)
-    cloud.set_title(f"{words}: {len(x):,} states, {reading.state}", loc="left", fontsize=11)
+    figure.suptitle(f"{words}: {reading.state} in two principal components", x=0.01, ha="left", fontsize=11)
+    cloud.set_title(f"{len(x):,} states", loc="left", fontsize=11)
     way.set_title(f"the way through {len(reading.symbols[steps])} steps", loc="left", fontsize=11)
     for axes in (cloud, way):
         axes.set_xlabel(f"first component, {shares[0]:.0%} of the variance")
@@ -67,19 +70,28 @@ def draw_states(
 
 def draw_attention(path: pathlib.Path, maps: Sequence[Attention], words: str) -> None:
     """Draw each map as a matrix, its greatest weight black."""
-    heights = [0.9 + 0.24 * len(shown.rows) + 0.085 * max(map(len, shown.columns)) for shown in maps]
+    rows = [max(1.5, len(shown.rows)) for shown in maps]
+    labels = [0.6 + 0.075 * max(map(len, shown.columns)) for shown in maps]
     widest = max(len(shown.columns) for shown in maps)
-    figure = Figure(figsize=(max(7.0, 2.2 + 0.34 * widest), sum(heights) + 0.5), layout="constrained")
-    grid = figure.subplots(len(maps), 1, squeeze=False, height_ratios=heights)[:, 0]
+    size = max(7.0, 2.2 + 0.34 * widest), 0.24 * sum(rows) + sum(labels) + 0.4
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(maps), 1, squeeze=False, height_ratios=rows)[:, 0]
     for axes, shown in zip(grid, maps, strict=True):
         axes.imshow(shown.weights, cmap="Greys", vmin=0, aspect="auto")
         axes.set_xticks(
             range(len(shown.columns)), shown.columns, rotation=60, ha="right", rotation_mode="anchor", fontsize=9
         )
         axes.set_yticks(range(len(shown.rows)), shown.rows, fontsize=9)
+        axes.tick_params(axis="y", length=0)
         axes.set_title(shown.title, loc="left", fontsize=10)
     figure.suptitle(f"What is attended to: {words}", x=0.01, ha="left", fontsize=11)
     figure.savefig(path, dpi=130)
+
+
+def _sequences(symbols: Sequence[str]) -> list[slice]:
+    """Return the parts that were read each on its own: a line that ends with a word, and not with a character of it."""
+    ends = [place + 1 for place, symbol in enumerate(symbols) if symbol.endswith("\n") and len(symbol) > 1]
+    return [slice(*ends) for ends in itertools.pairwise([0, *ends, len(symbols)])]
 
 
 def _explained(feature: np.ndarray, coordinates: np.ndarray) -> float:

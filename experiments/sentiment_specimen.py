@@ -1,6 +1,5 @@
 """What a classifier of sentences shows of itself: see `experiments.specimens`."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 import jaxrnn
 from experiments.data.lengths import pad
 from experiments.data.words import UNK, Words, tokenise
-from experiments.specimens import Attention, Question, Reading, Specimen, in_order
+from experiments.specimens import Attention, Question, Reading, Specimen, both_ways
 from experiments.text_features import clauses
-from jaxrnn.analysis import activations
 from jaxrnn.models import Classifier
 
 QUESTIONS = 4
@@ -44,18 +42,7 @@ def specimen_of(
     count = int(np.searchsorted(np.cumsum(lengths), steps)) + 1
     sentences, lengths = sentences[:count], lengths[:count]
     tokens, _ = pad(vocabulary.encode(texts[:count]), int(lengths.max()))
-    read = np.arange(len(tokens))[:, None] < lengths
-
-    # A bidirectional layer has two cells: each reads the sentences, and the next layer what both have said.
-    xs, units = table[tokens], {}
-    for number, directions in enumerate(params.encoder[2], 1):
-        ways = {}
-        for way, own in directions._asdict().items():
-            of_cell = functools.partial(activations, cell(xs.shape[-1]), lengths=lengths, reverse=way == "backward")
-            ways[way] = jax.jit(of_cell)(own, xs)
-            for name in in_order(ways[way]):
-                units[f"layer {number} {way} {name}"] = np.asarray(ways[way][name]).swapaxes(0, 1)[read.T]
-        xs = jax.numpy.concatenate([at["h"] for at in ways.values()], axis=-1)
+    units = both_ways(cell, params.encoder[2], table[tokens], lengths)
     symbols = [word + ("\n" if place == len(one) - 1 else " ") for one in sentences for place, word in enumerate(one)]
     of_each = [clauses(one) for one in sentences]
     features = {name: np.concatenate([one[name] for one in of_each]) for name in of_each[0]}

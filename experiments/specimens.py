@@ -4,11 +4,16 @@ An experiment whose runs can be looked into has a function ``specimen(config, di
 run's configuration and directory and of how many steps to read; everything else is the same for all of them.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jaxrnn import Cell, Directions
+from jaxrnn.analysis import activations
 
 
 class Reading(NamedTuple):
@@ -61,6 +66,30 @@ class Specimen(NamedTuple):
     reading: Reading | None = None
     questions: Sequence[Question] = ()
     attention: Sequence[Attention] = ()
+
+
+def both_ways(
+    cell: Callable[[int], Cell], layers: Sequence[Directions], xs: jax.Array, lengths: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the gates and states of bidirectional layers, one sequence after the other, as `Reading` has them.
+
+    Args:
+        cell: from a number of input features to the cell of a layer in one direction.
+        layers: their parameters.
+        xs: ``[T, B, D]``. lengths: ``[B]``.
+    """
+    units, read = {}, np.arange(len(xs)) < np.asarray(lengths)[:, None]
+    for number, directions in enumerate(layers, 1):
+        outputs = []
+        for way, params in directions._asdict().items():
+            of_cell = functools.partial(activations, cell(xs.shape[-1]), lengths=lengths, reverse=way == "backward")
+            at = jax.jit(of_cell)(params, xs)
+            units |= {
+                f"layer {number} {way} {name}": np.asarray(at[name]).swapaxes(0, 1)[read] for name in in_order(at)
+            }
+            outputs.append(at["h"])
+        xs = jnp.concatenate(outputs, axis=-1)
+    return units
 
 
 def in_order(names: Iterable[str]) -> list[str]:

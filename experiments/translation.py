@@ -34,9 +34,31 @@ from experiments.data.lengths import Batching, batching
 from experiments.data.translation import Direction, Pairs, Translation, generate_numerals, read_multi30k
 from experiments.data.words import Words, load_words, save_words, tokenise, words_of
 from experiments.runs import Row
+<<<<<<< HEAD
 from experiments.training import Evaluation, Training, best_params, independent, train
 from experiments.translation_plots import Alignment, draw_alignments, draw_curves
 from experiments.translator import Batch, Tokens, Translate
+=======
+from experiments.specimens import Specimen
+from experiments.training import Evaluation, Hook, Training, best_params, independent, train
+from experiments.translation_plots import Alignment, draw_alignments, draw_curves
+from experiments.translation_specimen import specimen_of
+from experiments.translator import (
+    METRIC,
+    MULTIPLE,
+    ROWS,
+    Batch,
+    Tokens,
+    Translate,
+    attention,
+    bleu,
+    exact,
+    laid_out,
+    late,
+    tokens_of,
+    translator,
+)  # fmt: skip
+>>>>>>> sentiment
 from experiments.word_by_word import word_by_word
 from jaxrnn.losses import softmax_cross_entropy
 from jaxrnn.models import EncoderDecoder, encoder_decoder
@@ -204,6 +226,15 @@ def sample(config: Config, directory: pathlib.Path, sampling: Sampling) -> str:
     unknown = sorted({word for word in tokenise(sampling.translate) if word not in source_words.words})
     lines = [f"{translation.score:7.2f}  {translation.text}" for translation in found]
     return "\n".join([*lines, *([f"Not in the vocabulary: {', '.join(unknown)}"] if unknown else [])])
+
+
+def specimen(config: Config, directory: pathlib.Path, steps: int) -> Specimen:
+    """Return what the best model of a run shows on the first test sentences."""
+    words = [load_words(directory / name) for name in VOCABULARIES]
+    model, corpus = model_of(config, *words), read(config)
+    params = best_params(directory, jax.eval_shape(model.init, jax.random.key(0)))
+    cell = functools.partial(CELLS[config.cell], hidden_size=config.hidden)
+    return specimen_of(f"{config.cell.upper()} on {corpus.name}", cell, model, params, corpus.test, words, steps)
 
 
 def read(config: Config) -> Translation:
