@@ -34,31 +34,11 @@ from experiments.data.lengths import Batching, batching
 from experiments.data.translation import Direction, Pairs, Translation, generate_numerals, read_multi30k
 from experiments.data.words import Words, load_words, save_words, tokenise, words_of
 from experiments.runs import Row
-<<<<<<< HEAD
+from experiments.specimens import Specimen
 from experiments.training import Evaluation, Training, best_params, independent, train
 from experiments.translation_plots import Alignment, draw_alignments, draw_curves
-from experiments.translator import Batch, Tokens, Translate
-=======
-from experiments.specimens import Specimen
-from experiments.training import Evaluation, Hook, Training, best_params, independent, train
-from experiments.translation_plots import Alignment, draw_alignments, draw_curves
 from experiments.translation_specimen import specimen_of
-from experiments.translator import (
-    METRIC,
-    MULTIPLE,
-    ROWS,
-    Batch,
-    Tokens,
-    Translate,
-    attention,
-    bleu,
-    exact,
-    laid_out,
-    late,
-    tokens_of,
-    translator,
-)  # fmt: skip
->>>>>>> sentiment
+from experiments.translator import Batch, Tokens, Translate
 from experiments.word_by_word import word_by_word
 from jaxrnn.losses import softmax_cross_entropy
 from jaxrnn.models import EncoderDecoder, encoder_decoder
