@@ -25,7 +25,7 @@ def table(
     carried: Mapping[str, float],
     costs: Costs,
 ) -> Table:
-    """Return the table; the losses of the learning rates that were chosen are bold.
+    """Return the table; the losses of the learning rate that was chosen are bold.
 
     Args:
         entries, learnt: by task and model.
@@ -42,7 +42,10 @@ def table(
             ("parameters", [f"{of_task[kind].model.parameters:,}" for kind in kinds]),
         ]
         lines += [
-            (f"{unit} after {short[task]:,} updates, learning rate {rate:.3g}", [_tried(found[k], rate) for k in kinds])
+            (
+                f"{unit} after {short[task]:,} updates → best of {updates:,}, learning rate {rate:.3g}",
+                [_tried(found[kind], rate) for kind in kinds],
+            )
             for rate in found[kinds[0]].tried
         ]
         lines += [
@@ -93,6 +96,7 @@ def show(shown: Table) -> None:
 def _tried(one: Learnt, rate: float) -> str:
     loss = one.tried[rate]
     text = "not finite" if loss is None else f"{loss:.4f}"
+    text += f" → {one.full[rate]:.4f}" if rate in one.full else ""
     return f"**{text}**" if rate == one.rate else text
 
 

@@ -1,4 +1,8 @@
-"""A model learns a task: first for a short time with each learning rate of a grid, then in full with the best."""
+"""A model learns a task: first for a short time with each learning rate of a grid, then in full with the best few.
+
+What learns fastest at first may not end best, so the short trainings choose who is trained in full, and these
+choose the rate.
+"""
 
 import dataclasses
 import math
@@ -54,13 +58,15 @@ class Learnt(NamedTuple):
     """What a model has learnt.
 
     tried: the validation loss at the end of the short training with each learning rate, None if it is not finite.
-    rate: the learning rate that was chosen.
-    loss: the least validation loss of the training in full.
-    curve: pairs of updates made and validation loss.
+    full: the least validation loss of each training in full, by learning rate.
+    rate: the learning rate of the best of these.
+    loss: its least validation loss.
+    curve: its pairs of updates made and validation loss.
     params: those of the least loss.
     """
 
     tried: dict[float, float | None]
+    full: dict[float, float]
     rate: float
     loss: float
     curve: list[tuple[int, float]]
@@ -79,14 +85,15 @@ def enter(model: Contestant, task: Task) -> Entry:
     return Entry(model, task, independent(loss), step, evaluation(model.layer, task.valid))
 
 
-def learn(entry: Entry, rates: Sequence[float], short: int, directory: pathlib.Path) -> Learnt:
+def learn(entry: Entry, rates: Sequence[float], short: int, finalists: int, directory: pathlib.Path) -> Learnt:
     """Tune and train a model, or go on with what ``directory``, a part of the run's, holds.
 
     Args:
         entry: the model and the task.
         rates: to try.
         short: updates for which each is tried.
-        directory: for tuning.json and what `experiments.training.train` writes.
+        finalists: how many of them train the model in full.
+        directory: for tuning.json, and a folder of `experiments.training.train` for each training in full.
 
     Raises:
         runs.InputError: no learning rate leads to a finite loss.
@@ -99,22 +106,27 @@ def learn(entry: Entry, rates: Sequence[float], short: int, directory: pathlib.P
     finite = {rate: loss for rate, loss in tried.items() if loss is not None}
     if not finite:
         raise runs.InputError(f"{model.name}: no learning rate led to a finite loss; give a lower --learning-rate")
-    rate = min(finite, key=finite.__getitem__)
-    trained = train(
-        directory,
-        task.training,
-        model.layer.init,
-        entry.loss,
-        task.batches,
-        rows=task.rows,
-        evaluate=entry.evaluate,
-        tokens_per_step=task.tokens,
-        run=directory.parent,
-        optimizer=following(task.training, rate),
-        step=entry.step,
-    )
-    curve = [(record["step"], record["evaluation"]["loss"]) for record in trained.records if "evaluation" in record]
-    return Learnt(tried, rate, trained.figures["loss"], curve, trained.params)
+    trained = {
+        rate: train(
+            directory / f"rate-{rate:g}",
+            task.training,
+            model.layer.init,
+            entry.loss,
+            task.batches,
+            rows=task.rows,
+            evaluate=entry.evaluate,
+            tokens_per_step=task.tokens,
+            run=directory.parent,
+            optimizer=following(task.training, rate),
+            step=entry.step,
+        )
+        for rate in sorted(finite, key=finite.__getitem__)[:finalists]
+    }
+    full = {rate: one.figures["loss"] for rate, one in trained.items()}
+    rate = min(full, key=full.__getitem__)
+    best = trained[rate]
+    curve = [(record["step"], record["evaluation"]["loss"]) for record in best.records if "evaluation" in record]
+    return Learnt(tried, full, rate, full[rate], curve, best.params)
 
 
 def tune(entry: Entry, rates: Sequence[float], short: int, path: pathlib.Path) -> dict[float, float | None]:

@@ -10,9 +10,9 @@ Models. See `experiments.contest_models`: all have as many parameters within 2 %
 batches, updates, AdamW, warm-up and cosine.
 
 Tuning. Each model is trained on each task with each learning rate of one grid, for a share of the updates, with its
-own warm-up and cosine; the rate with the least validation loss trains the model in full. Nothing else is tuned, for
-any model. What is reported is the best of the evaluations of that one training, on the sequences that also chose
-the rate.
+own warm-up and cosine; the rates with the least validation losses, as many for all, train the model in full.
+Nothing else is tuned, for any model. What is reported is the best evaluation of the best of these trainings, on
+the sequences that also chose the rate.
 
 Costs. See `experiments.contest_costs`: time of an update, time and state of generating, memory of a gradient.
 Wall-clock time in the plots is the number of updates times the median time of one, measured in turn with the other
@@ -63,6 +63,8 @@ class Config:
     """Learning rates to try, as multiples of --learning-rate."""
     tuning: float = 0.2
     """Share of the updates for which each learning rate is tried."""
+    finalists: int = 2
+    """The best learning rates, so many, train the model in full; the best of these trainings counts."""
     contexts: tuple[int, ...] = (64, 256, 1024, 4096)
     """Characters that have been read when generating is timed."""
     lengths: tuple[int, ...] = (64, 256, 1024, 4096)
@@ -75,7 +77,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.data is not None:  # a run is resumed from any folder
             object.__setattr__(self, "data", self.data.expanduser().absolute())
-        for name in ("characters", "batch", "window", "copy_length", "copy_steps", "rounds"):
+        for name in ("characters", "batch", "window", "copy_length", "copy_steps", "rounds", "finalists"):
             runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("contexts", "lengths", "rates", "models"):
             values = getattr(self, name)
@@ -94,6 +96,7 @@ QUICK = Config(
     copy_length=5,
     copy_steps=60,
     rates=(1.0, 2.5),
+    finalists=1,
     contexts=(32, 128),
     lengths=(32, 128),
     rounds=5,
@@ -128,7 +131,10 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     rates = [multiple * config.training.learning_rate for multiple in config.rates]
     short = {task.name: max(1, round(config.tuning * task.training.steps)) for task in tasks}
     learnt = {
-        task: {kind: learn(entry, rates, short[task], directory / f"{task}-{kind}") for kind, entry in of_task.items()}
+        task: {
+            kind: learn(entry, rates, short[task], config.finalists, directory / f"{task}-{kind}")
+            for kind, entry in of_task.items()
+        }
         for task, of_task in entries.items()
     }
 
@@ -155,7 +161,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     shown = table(entries, short, learnt, carried, costs)
     show(shown)
     best = min((name for name in floors if name != "lzma"), key=floors.__getitem__)
-    beside = {
+    beside: dict[str, dict[str, Any]] = {
         "text": {
             "floor": f"{floors[best]:.3f} ({best})",
             "baseline": f"{floors['lzma']:.3f} (lzma)",
@@ -169,6 +175,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
             learnt[task][kind].loss,
             entry.task.unit,
             parameters=entry.model.parameters,
+            seconds=learnt[task][kind].curve[-1][0] * costs.updates[task][kind] / 1000,
             **beside[task],
         )
         for task, of_task in entries.items()

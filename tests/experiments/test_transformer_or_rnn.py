@@ -50,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         window=8,
         copy_length=2,
         copy_steps=8,
-        rates=(1.0, 0.5),
+        rates=(1.0, 0.5, 0.005),
         contexts=(8, 16),
         lengths=(8,),
         rounds=2,
@@ -75,12 +75,16 @@ def test_a_run_leaves_what_it_promises(finished: Finished):
     assert abs(text["parameters"] - 1000) <= 20
 
 
-def test_the_rate_is_the_one_with_the_least_loss_of_the_short_trainings(finished: Finished):
+def test_the_best_of_the_short_trainings_go_on_and_the_best_of_these_counts(finished: Finished):
     for task in ("text", "copy"):
         one = finished.result["learnt"][task]["vanilla"]
-        assert list(one["tried"]) == [2e-2, 1e-2]
-        assert one["rate"] == min(one["tried"], key=one["tried"].get)
+        assert list(one["tried"]) == [2e-2, 1e-2, 1e-4]
+        assert list(one["full"]) == sorted(one["tried"], key=one["tried"].get)[:2]
+        assert one["rate"] == min(one["full"], key=one["full"].get)
+        assert one["loss"] == one["full"][one["rate"]] == min(loss for _, loss in one["curve"])
         assert [step for step, _ in one["curve"]] == [4, 8]
+        folders = {path.name for path in (finished.directory / f"{task}-vanilla").iterdir()}
+        assert folders == {"tuning.json", *(f"rate-{rate:g}" for rate in one["full"])}
 
 
 def test_a_finished_run_repeats_nothing(finished: Finished, monkeypatch: pytest.MonkeyPatch):
@@ -176,7 +180,7 @@ def test_a_rate_that_fails_is_passed_over(tmp_path: pathlib.Path, monkeypatch: p
     entry = enter(contestant("gru", 5, Sizes(parameters=20_000)), task)
     monkeypatch.setattr(contest_training, "_attempt", lambda entry, rate, short: None)
     with pytest.raises(runs.InputError, match="GRU: no learning rate led to a finite loss; give a lower"):
-        learn(entry, [1.0, 2.0], 3, tmp_path / "gru")
+        learn(entry, [1.0, 2.0], 3, 1, tmp_path / "gru")
     monkeypatch.setattr(contest_training, "_attempt", lambda entry, rate, short: rate)
     tried = contest_training.tune(entry, [2.0, 3.0, 0.5], 3, tmp_path / "gru" / "tuning.json")
     assert tried == {1.0: None, 2.0: None, 3.0: 3.0, 0.5: 0.5}, "those that are known are not tried again"
@@ -187,8 +191,8 @@ def test_the_table_has_a_column_for_each_model():
     task = next_character("a text", 5, text, streams.evaluation_windows(text, 0, 1, 4), 1, 4, OPTIONS)
     entries = {kind: enter(contestant(kind, 5, Sizes(parameters=20_000)), task) for kind in ("lstm", "gru")}
     learnt = {
-        "lstm": Learnt({0.1: 2.0, 0.2: None}, 0.1, 1.5, [(4, 1.5)], None),
-        "gru": Learnt({0.1: 2.0, 0.2: 1.75}, 0.2, 1.25, [(4, 1.25)], None),
+        "lstm": Learnt({0.1: 2.0, 0.2: None}, {0.1: 1.5}, 0.1, 1.5, [(4, 1.5)], None),
+        "gru": Learnt({0.1: 2.0, 0.2: 1.75}, {0.2: 1.3, 0.1: 1.25}, 0.1, 1.25, [(4, 1.25)], None),
     }
     costs = Costs(
         {"text": {"lstm": 3.0, "gru": 4.0}},
@@ -198,8 +202,9 @@ def test_the_table_has_a_column_for_each_model():
     shown = table({"text": entries}, {"text": 3}, {"text": learnt}, {"lstm": 1.4, "gru": 1.1}, costs)
     lines = dict(shown.lines)
     assert shown.models == ["LSTM", "GRU"]
-    assert lines["nats per character after 3 updates, learning rate 0.1"] == ["**2.0000**", "2.0000"]
-    assert lines["nats per character after 3 updates, learning rate 0.2"] == ["not finite", "**1.7500**"]
+    tried = "nats per character after 3 updates → best of 8, learning rate"
+    assert lines[f"{tried} 0.1"] == ["**2.0000 → 1.5000**", "**2.0000 → 1.2500**"]
+    assert lines[f"{tried} 0.2"] == ["not finite", "1.7500 → 1.3000"]
     assert lines["nats per character, best of 8 updates"] == ["**1.5000**", "**1.2500**"]
     assert lines["nats per character, with a state between windows"] == ["1.4000", "1.1000"]
     assert lines["generating after 8 characters: milliseconds each, state"] == ["0.5, 2 KiB"] * 2
@@ -219,6 +224,7 @@ def test_times_are_taken_in_turn():
         ("copy_length", 0),
         ("copy_steps", 0),
         ("rounds", 0),
+        ("finalists", 0),
         ("models", ()),
         ("models", ("gru", "gru")),
         ("rates", (1.0, 0.0)),
