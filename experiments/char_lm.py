@@ -98,10 +98,8 @@ class Config:
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
-        if self.data is not None:  # a run is resumed from any folder
-            object.__setattr__(self, "data", self.data.expanduser().absolute())
-        for name in ("characters", "layers", "hidden", "embedding", "batch", "window"):
-            runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        runs.make_absolute(self, "data")
+        runs.require_counts(self, "characters", "layers", "hidden", "embedding", "batch", "window")
         runs.require(self.overlap >= 0, "overlap", "0 or more", self.overlap)
         runs.require(0 <= self.dropout < 1, "dropout", "at least 0, less than 1", self.dropout)
 

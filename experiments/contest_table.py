@@ -94,10 +94,12 @@ def show(shown: Table) -> None:
 
 
 def _tried(one: Learnt, rate: float) -> str:
-    loss = one.tried[rate]
-    text = "not finite" if loss is None else f"{loss:.4f}"
-    text += f" → {one.full[rate]:.4f}" if rate in one.full else ""
+    text = _loss(one.tried[rate]) + (f" → {_loss(one.full[rate])}" if rate in one.full else "")
     return f"**{text}**" if rate == one.rate else text
+
+
+def _loss(loss: float | None) -> str:
+    return "not finite" if loss is None else f"{loss:.4f}"
 
 
 def _bytes(count: int) -> str:

@@ -7,7 +7,7 @@ choose the rate.
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +20,10 @@ from experiments.contest_models import Contestant
 from experiments.contest_tasks import Task, evaluation
 from experiments.devices import one_copy, sharing
 from experiments.training import (
+    Diverged,
     Evaluation,
     Params,
+    Trained,
     Training,
     first_params,
     independent,
@@ -58,7 +60,7 @@ class Learnt(NamedTuple):
     """What a model has learnt.
 
     tried: the validation loss at the end of the short training with each learning rate, None if it is not finite.
-    full: the least validation loss of each training in full, by learning rate.
+    full: the least validation loss of each training in full, by learning rate; None if it diverged.
     rate: the learning rate of the best of these.
     loss: its least validation loss.
     curve: its pairs of updates made and validation loss.
@@ -66,7 +68,7 @@ class Learnt(NamedTuple):
     """
 
     tried: dict[float, float | None]
-    full: dict[float, float]
+    full: dict[float, float | None]
     rate: float
     loss: float
     curve: list[tuple[int, float]]
@@ -103,14 +105,31 @@ def learn(entry: Entry, rates: Sequence[float], short: int, finalists: int, dire
     print(f"\n{task.title}: {model.name} {model.sizes}, {model.parameters:,} parameters", flush=True)
     directory.mkdir(exist_ok=True)
     tried = tune(entry, rates, short, directory / "tuning.json")
-    finite = {rate: loss for rate, loss in tried.items() if loss is not None}
-    if not finite:
+    chosen = _in_order(tried)[:finalists]
+    trained = {rate: _in_full(entry, rate, directory) for rate in chosen}
+    full = {rate: one and one.figures["loss"] for rate, one in trained.items()}
+    ended = {rate: one for rate, one in trained.items() if one is not None}
+    if not ended:
         raise runs.InputError(f"{model.name}: no learning rate led to a finite loss; give a lower --learning-rate")
-    trained = {
-        rate: train(
+    rate = min(ended, key=lambda rate: ended[rate].figures["loss"])
+    best = ended[rate]
+    curve = [(record["step"], record["evaluation"]["loss"]) for record in best.records if "evaluation" in record]
+    return Learnt(tried, full, rate, best.figures["loss"], curve, best.params)
+
+
+def _in_order(tried: Mapping[float, float | None]) -> list[float]:
+    finite = {rate: loss for rate, loss in tried.items() if loss is not None}
+    return sorted(finite, key=finite.__getitem__)
+
+
+def _in_full(entry: Entry, rate: float, directory: pathlib.Path) -> Trained | None:
+    """Train a model with one rate, or go on with it; None if it diverges."""
+    task = entry.task
+    try:
+        return train(
             directory / f"rate-{rate:g}",
             task.training,
-            model.layer.init,
+            entry.model.layer.init,
             entry.loss,
             task.batches,
             rows=task.rows,
@@ -120,13 +139,9 @@ def learn(entry: Entry, rates: Sequence[float], short: int, finalists: int, dire
             optimizer=following(task.training, rate),
             step=entry.step,
         )
-        for rate in sorted(finite, key=finite.__getitem__)[:finalists]
-    }
-    full = {rate: one.figures["loss"] for rate, one in trained.items()}
-    rate = min(full, key=full.__getitem__)
-    best = trained[rate]
-    curve = [(record["step"], record["evaluation"]["loss"]) for record in best.records if "evaluation" in record]
-    return Learnt(tried, full, rate, full[rate], curve, best.params)
+    except Diverged as error:
+        print(f"learning rate {rate:g}: {error}", flush=True)
+        return None
 
 
 def tune(entry: Entry, rates: Sequence[float], short: int, path: pathlib.Path) -> dict[float, float | None]:

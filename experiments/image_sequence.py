@@ -74,14 +74,12 @@ class Config:
     """How it is trained."""
 
     def __post_init__(self) -> None:
-        if self.data is not None:  # a run is resumed from any folder
-            object.__setattr__(self, "data", self.data.expanduser().absolute())
+        runs.make_absolute(self, "data")
         runs.require(
             self.data is None or self.dataset == "mnist", "dataset", "mnist where --data is given", self.dataset
         )
         runs.require(self.cell in CONTENDERS, "cell", f"one of {', '.join(CONTENDERS)}", self.cell)
-        for name in ("shrink", "layers", "hidden", "batch"):
-            runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        runs.require_counts(self, "shrink", "layers", "hidden", "batch")
         runs.require(0 <= self.dropout < 1, "dropout", "at least 0, less than 1", self.dropout)
 
 

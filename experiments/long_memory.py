@@ -30,9 +30,9 @@ from experiments import memory_report, runs
 from experiments.data.memory import Task, adding, copy
 from experiments.memory_cells import CONTENDERS
 from experiments.memory_report import Outcome
-from experiments.training import BEST, METRICS, Training, best_params, first_params, independent, train
+from experiments.training import BEST, METRICS, Diverged, Training, best_params, first_params, independent, train
 from jaxrnn.analysis import gradient_norms
-from jaxrnn.training import NonFiniteLossError, metrics
+from jaxrnn.training import metrics
 
 Array = jax.Array
 TASKS = {"adding": adding, "copy": copy}
@@ -145,11 +145,9 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
             enough=config.solved / 2,
             run=directory,
         )
-    except runs.InputError as error:
-        if not isinstance(error.__cause__, NonFiniteLossError):
-            raise
+    except Diverged as error:
         print(error, flush=True)
-        diverged = error.__cause__.step
+        diverged = error.step
     start, _ = first_params(config.training, model.init)
     best = best_params(own, start) if (own / BEST).exists() else start
     measured = float(evaluate(best, test))

@@ -58,6 +58,20 @@ def require(holds: bool, option: str, expected: str, got: Any) -> None:
         raise InputError(f"--{option.replace('_', '-')}: expected {expected}, got {got!r}")
 
 
+def require_counts(config: Any, *names: str) -> None:
+    """Raise an `InputError` unless all options of these names are at least 1."""
+    for name in names:
+        require(getattr(config, name) >= 1, name, "at least 1", getattr(config, name))
+
+
+def make_absolute(config: Any, *names: str) -> None:
+    """Make the paths among a new configuration's options absolute: a run is resumed from any folder."""
+    for name in names:
+        path = getattr(config, name)
+        if path is not None:
+            object.__setattr__(config, name, path.expanduser().absolute())
+
+
 def create(experiment: str, run: str | None = None) -> pathlib.Path:
     """Make and return the directory of a new run, named after the time unless a name is given.
 

@@ -84,12 +84,9 @@ class Config:
     sampling: Asking = Asking()
 
     def __post_init__(self) -> None:
-        for name in ("data", "vectors"):  # a run is resumed from any folder
-            if (path := getattr(self, name)) is not None:
-                object.__setattr__(self, name, path.expanduser().absolute())
+        runs.make_absolute(self, "data", "vectors")
         runs.require(self.data is None or self.dataset == "sst2", "data", "--dataset sst2 beside it", self.dataset)
-        for name in ("layers", "hidden", "embedding", "at_least", "batch"):
-            runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        runs.require_counts(self, "layers", "hidden", "embedding", "at_least", "batch")
         for name in ("word_dropout", "dropout"):
             runs.require(0 <= getattr(self, name) < 1, name, "at least 0, less than 1", getattr(self, name))
 

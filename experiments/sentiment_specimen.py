@@ -9,7 +9,7 @@ import numpy as np
 import jaxrnn
 from experiments.data.lengths import pad
 from experiments.data.words import UNK, Words, tokenise
-from experiments.specimens import Attention, Question, Reading, Specimen, both_ways
+from experiments.specimens import Attention, Question, Reading, Specimen, both_ways, enough_of, laid_side_by_side
 from experiments.text_features import clauses
 from jaxrnn.models import Classifier
 
@@ -39,14 +39,13 @@ def specimen_of(
     after = params._replace(encoder=params.encoder[1:])
     sentences = [tokenise(text) for text in texts]
     lengths = np.array([len(sentence) for sentence in sentences])
-    count = int(np.searchsorted(np.cumsum(lengths), steps)) + 1
+    count = enough_of(lengths.tolist(), steps)
     sentences, lengths = sentences[:count], lengths[:count]
     tokens, _ = pad(vocabulary.encode(texts[:count]), int(lengths.max()))
     units = both_ways(cell, params.encoder[2], table[tokens], lengths)
-    symbols = [word + ("\n" if place == len(one) - 1 else " ") for one in sentences for place, word in enumerate(one)]
     of_each = [clauses(one) for one in sentences]
     features = {name: np.concatenate([one[name] for one in of_each]) for name in of_each[0]}
-    reading = Reading(symbols, units, features, f"layer {len(params.encoder[2])} forward h")
+    reading = Reading(laid_side_by_side(sentences), units, features, f"layer {len(params.encoder[2])} forward h")
 
     def praise(params: Any, inputs: jax.Array) -> jax.Array:
         logits = reader.apply(params, inputs)

@@ -68,6 +68,26 @@ class Specimen(NamedTuple):
     attention: Sequence[Attention] = ()
 
 
+def laid_side_by_side(sentences: Sequence[Sequence[str]]) -> list[str]:
+    """Return the words of sentences as the symbols of a `Reading`, a line for each sentence.
+
+    Example:
+        >>> laid_side_by_side([["not", "bad"], ["dull"]])
+        ['not ', 'bad\\n', 'dull\\n']
+    """
+    return [word + ("\n" if place == len(one) - 1 else " ") for one in sentences for place, word in enumerate(one)]
+
+
+def enough_of(lengths: Sequence[int], steps: int) -> int:
+    """Return how many sentences of these lengths have about so many words.
+
+    Example:
+        >>> enough_of([4, 5, 6], 8)
+        2
+    """
+    return int(np.searchsorted(np.cumsum(lengths), steps)) + 1
+
+
 def both_ways(
     cell: Callable[[int], Cell], layers: Sequence[Directions], xs: jax.Array, lengths: np.ndarray
 ) -> dict[str, np.ndarray]:

@@ -62,8 +62,7 @@ class Training:
     """Seed of weights, of noise in training, and of the order of the data."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "evaluate_every", "checkpoint_every"):
-            runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        runs.require_counts(self, "steps", "evaluate_every", "checkpoint_every")
         for name in ("patience", "devices"):
             value = getattr(self, name)
             runs.require(value is None or value >= 1, name, "at least 1", value)
@@ -89,6 +88,14 @@ class Trained(NamedTuple):
     step: int
     records: list[dict[str, Any]]
     parameters: int
+
+
+class Diverged(runs.InputError):
+    """A loss is not finite, at update ``step``."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 def train(
@@ -132,7 +139,8 @@ def train(
 
     Raises:
         runs.Stopped: Ctrl-C; the checkpoint is written.
-        runs.InputError: a damaged checkpoint, a loss that is not finite.
+        runs.InputError: a damaged checkpoint.
+        Diverged: a loss that is not finite; what was best before is kept.
     """
     run = run or directory
     optimizer = optimizer or optimizer_of(options)
@@ -245,5 +253,7 @@ def _in_words() -> Iterator[None]:
     """Let what training and checkpoints complain of end as an error of the user's input, without a traceback."""
     try:
         yield
-    except (CheckpointError, NonFiniteLossError) as error:
+    except CheckpointError as error:
         raise runs.InputError(str(error)) from error
+    except NonFiniteLossError as error:
+        raise Diverged(str(error), error.step) from error

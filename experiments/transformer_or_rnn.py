@@ -75,10 +75,8 @@ class Config:
     """How the models are trained."""
 
     def __post_init__(self) -> None:
-        if self.data is not None:  # a run is resumed from any folder
-            object.__setattr__(self, "data", self.data.expanduser().absolute())
-        for name in ("characters", "batch", "window", "copy_length", "copy_steps", "rounds", "finalists"):
-            runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        runs.make_absolute(self, "data")
+        runs.require_counts(self, "characters", "batch", "window", "copy_length", "copy_steps", "rounds", "finalists")
         for name in ("contexts", "lengths", "rates", "models"):
             values = getattr(self, name)
             runs.require(len(values) > 0, name, "at least one", values)

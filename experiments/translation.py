@@ -102,12 +102,10 @@ class Config:
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
-        if self.data is not None:  # a run is resumed from any folder
-            object.__setattr__(self, "data", self.data.expanduser().absolute())
+        runs.make_absolute(self, "data")
         needed = self.data is None or self.dataset != "numerals"
         runs.require(needed, "data", "nothing with --dataset numerals", str(self.data))
-        for name in ("pairs", "embedding", "hidden", "readout", "at_least", "batch", "multiple"):
-            runs.require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        runs.require_counts(self, "pairs", "embedding", "hidden", "readout", "at_least", "batch", "multiple")
         for name in ("dropout", "label_smoothing"):
             value = getattr(self, name)
             runs.require(0 <= value < 1, name, "at least 0, less than 1", value)

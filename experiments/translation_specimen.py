@@ -9,7 +9,7 @@ import jaxrnn
 from experiments.data.lengths import pad
 from experiments.data.translation import Pairs
 from experiments.data.words import Words, tokenise
-from experiments.specimens import Attention, Reading, Specimen, both_ways
+from experiments.specimens import Attention, Reading, Specimen, both_ways, enough_of, laid_side_by_side
 from experiments.translator import attention, tokens_of
 from jaxrnn.models import EncoderDecoder
 
@@ -36,16 +36,15 @@ def specimen_of(
         steps: words to read, about.
     """
     sentences = [tokenise(source) for source in pairs.sources]
-    count = int(np.searchsorted(np.cumsum([*map(len, sentences)]), steps)) + 1
+    count = enough_of([*map(len, sentences)], steps)
     sentences = sentences[:count]
     lengths = np.array([*map(len, sentences)])
     tokens, _ = pad(words[0].encode(pairs.sources[:count]), int(lengths.max()))
     embedding, _, layers, *_ = params.encoder
     units = both_ways(cell, layers, embedding.table[tokens], lengths)
-    symbols = [word + ("\n" if place == len(one) - 1 else " ") for one in sentences for place, word in enumerate(one)]
     before = np.concatenate([np.arange(length) for length in lengths])
     features = {"words read": before, "words still to come": np.repeat(lengths, lengths) - before - 1}
-    reading = Reading(symbols, units, features, f"layer {len(layers)} forward h")
+    reading = Reading(laid_side_by_side(sentences), units, features, f"layer {len(layers)} forward h")
     shown = Pairs(pairs.sources[:SHOWN], pairs.targets[:SHOWN])
     maps = [
         Attention(target, [*tokenise(target), "·"], tokenise(source), weights)

@@ -122,6 +122,14 @@ def floating(**dtypes: Any) -> None:
             raise TypeError(f"{name}: expected a floating dtype, got {value!r}")
 
 
+def floating_array(name: str, value: Any) -> jax.Array:
+    """Return ``value`` as an array, or raise unless it is floating."""
+    value = array(name, value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{name}: expected a floating array, got {value.dtype}")
+    return value
+
+
 def key(name: str, value: Any) -> None:
     """Raise unless ``value`` is one key, of `jax.random.key` or `jax.random.PRNGKey`."""
     dtype = getattr(value, "dtype", None)

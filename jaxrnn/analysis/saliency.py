@@ -53,7 +53,7 @@ def input_gradients(score: Callable[[Array], Array], xs: Array) -> Array:
         [[2.0], [4.0]]
     """
     checks.functions(score=score)
-    return jax.grad(lambda xs: score(xs).sum())(_floating("xs", xs))
+    return jax.grad(lambda xs: score(xs).sum())(checks.floating_array("xs", xs))
 
 
 def integrated_gradients(
@@ -85,8 +85,8 @@ def integrated_gradients(
     """
     checks.functions(score=score)
     checks.size("points", points)
-    xs = _floating("xs", xs)
-    start = jnp.zeros_like(xs) if baseline is None else _floating("baseline", baseline)
+    xs = checks.floating_array("xs", xs)
+    start = jnp.zeros_like(xs) if baseline is None else checks.floating_array("baseline", baseline)
     lead = (1,) * (xs.ndim - start.ndim)
     if start.ndim > xs.ndim or any(a not in (1, b) for a, b in zip((*lead, *start.shape), xs.shape, strict=True)):
         raise ValueError(f"baseline: expected a shape that broadcasts to {xs.shape}, got {start.shape}")
@@ -103,10 +103,3 @@ def integrated_gradients(
     batch = range(1, 1 + change.ndim)
     summed = attributions.sum(axis=tuple(axis for axis in range(xs.ndim) if axis not in batch))
     return IntegratedGradients(attributions, summed - change)
-
-
-def _floating(name: str, value: Any) -> Array:
-    value = checks.array(name, value)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise TypeError(f"{name}: expected a floating array, got {value.dtype}")
-    return value

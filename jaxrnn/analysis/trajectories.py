@@ -49,9 +49,7 @@ def principal_components(states: Any, count: int = 2) -> PrincipalComponents:
         >>> found.coordinates[:, 0].round(4).tolist(), found.shares.round(4).tolist()
         ([-5.0, 0.0, 5.0], [1.0])
     """
-    states = checks.array("states", states)
-    if not jnp.issubdtype(states.dtype, jnp.floating):
-        raise TypeError(f"states: expected a floating array, got {states.dtype}")
+    states = checks.floating_array("states", states)
     if states.ndim < 2:
         raise ValueError(f"states: expected [..., features], got shape {states.shape}")
     checks.size("count", count)

@@ -99,6 +99,22 @@ def test_a_finished_run_repeats_nothing(finished: Finished, monkeypatch: pytest.
     assert transformer_or_rnn.run(finished.config, finished.directory) == finished.result
 
 
+def test_a_training_in_full_that_diverges_leaves_the_others(finished: Finished, monkeypatch: pytest.MonkeyPatch):
+    def train(directory: pathlib.Path, *arguments: Any, **options: Any) -> Any:
+        if directory.name == f"rate-{best:g}":
+            raise training.Diverged("the loss of update 3 is nan", 3)
+        return training.train(directory, *arguments, **options)
+
+    before = finished.result["learnt"]["text"]["vanilla"]
+    best, other = sorted(before["full"], key=before["full"].get)
+    monkeypatch.setattr(contest_training, "train", train)
+    after = transformer_or_rnn.run(finished.config, finished.directory)
+    found = after["learnt"]["text"]["vanilla"]
+    assert found["full"] == {best: None, other: before["full"][other]}
+    assert (found["rate"], found["loss"]) == (other, before["full"][other])
+    assert "→ not finite" in after["table"]
+
+
 @pytest.mark.parametrize("kind", NAMES)
 def test_models_have_the_parameters_asked_for(kind: Any):
     for vocabulary, sizes in ((10, Sizes(parameters=50_000)), (90, Sizes(20_000, 16, 2, 1, heads=2))):
