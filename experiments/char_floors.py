@@ -8,13 +8,14 @@ import numpy as np
 import rich.box
 import rich.table
 
-from experiments import runs
+from experiments import runs, tables
 from experiments.data import text
 from experiments.ngram import lzma_loss, witten_bell
 from experiments.plots import learning_curves
 from experiments.training import Trained
 
 ORDERS = (1, 3, 5)
+HEADS = ("model", "nats/character", "bits/character")
 
 
 def floors_of(
@@ -36,15 +37,32 @@ def draw_curves(path: pathlib.Path, records: list[dict[str, Any]], floors: dict[
     learning_curves(path, train, valid, floors, title=title, unit="nats per character")
 
 
+def lines(floors: dict[str, float], loss: float, name: str) -> list[tuple[str, str, str]]:
+    """Return the name, the nats and the bits per character of each floor and, last, of a model.
+
+    Example:
+        >>> lines({"unigram": 3.2}, 1.5, "GRU")
+        [('unigram', '3.200', '4.617'), ('GRU', '1.500', '2.164')]
+    """
+    losses = {**floors, name: loss}
+    return [(name, f"{loss:.3f}", f"{loss / math.log(2):.3f}") for name, loss in losses.items()]
+
+
 def table(floors: dict[str, float], trained: Trained, name: str) -> rich.table.Table:
     """Return the table of the floors and, last, of the best model of a run, called ``name``."""
     title = "Loss on the whole validation text"
     shown = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD)
-    shown.add_column("model", no_wrap=True)
-    shown.add_column("nats/character", justify="right")
-    shown.add_column("bits/character", justify="right")
-    for floor, loss in floors.items():
-        shown.add_row(floor, f"{loss:.3f}", f"{loss / math.log(2):.3f}")
-    loss, step = trained.figures["loss"], trained.step
-    shown.add_row(f"{name} (best, at step {step:,})", f"{loss:.3f}", f"{loss / math.log(2):.3f}", style="bold")
+    shown.add_column(HEADS[0], no_wrap=True)
+    for head in HEADS[1:]:
+        shown.add_column(head, justify="right")
+    *of_floors, best = lines(floors, trained.figures["loss"], f"{name} (best, at step {trained.step:,})")
+    for line in of_floors:
+        shown.add_row(*line)
+    shown.add_row(*best, style="bold")
     return shown
+
+
+def markdown(floors: dict[str, float], loss: float, name: str, text: str) -> str:
+    """Return the same table in Markdown, for a reader who has to be told which ``text`` it is about."""
+    *of_floors, best = lines(floors, loss, name)
+    return tables.markdown([f"on {text}", *HEADS[1:]], [*of_floors, [f"**{cell}**" for cell in best]])

@@ -26,7 +26,7 @@ import rich.console
 
 import jaxrnn
 from experiments import runs
-from experiments.char_floors import draw_curves, floors_of, table
+from experiments.char_floors import draw_curves, floors_of, markdown, table
 from experiments.char_specimen import specimen_of
 from experiments.data import streams, text
 from experiments.runs import Row
@@ -165,6 +165,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     return {
         "rows": [row._asdict()],
         "pictures": {"curves.png": f"Training and validation loss of the {row.what}, with the floors"},
+        "table": markdown(floors, row.value, _name(config), corpus.name),
         "nats_per_character": trained.figures["loss"],
         "bits_per_character": trained.figures["loss"] / math.log(2),
         "best_step": trained.step,

@@ -7,6 +7,7 @@ import rich.box
 import rich.console
 import rich.table
 
+from experiments import tables
 from experiments.contest_costs import MEMORY_BATCH, Costs
 from experiments.contest_training import Entry, Learnt
 
@@ -64,20 +65,8 @@ def table(
 
 
 def markdown(shown: Table) -> str:
-    """Return a table in Markdown.
-
-    Example:
-        >>> print(markdown(Table(["LSTM", "GRU"], [("loss", ["1.2", "**1.1**"])])))
-        |  | LSTM | GRU |
-        | --- | --- | --- |
-        | loss | 1.2 | **1.1** |
-    """
-    rows = [
-        ["", *shown.models],
-        ["---"] * (1 + len(shown.models)),
-        *([label, *values] for label, values in shown.lines),
-    ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    """Return a table in Markdown."""
+    return tables.markdown(["", *shown.models], [(label, *values) for label, values in shown.lines])
 
 
 def show(shown: Table) -> None:

@@ -354,10 +354,12 @@ def write(records: dict[tuple[str, str], dict], figures: dict[str, Any], directo
         figure.savefig(directory / f"{name}.png", dpi=150)
     rows = [
         runs.Row(
-            f"{name} on the {record['task']}", record["error"], "squared error", floor=f"{record['floor']:.4g} (mean)"
+            f"{comparison}: {name}, {record['task']}",
+            record["error"],
+            "squared error",
+            floor=f"{record['floor']:.4g} (answering the mean)",
         )
         for (comparison, name), record in records.items()
-        if comparison == "cells"
     ]
     path = directory / "metrics.jsonl"
     path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import PIL.Image
 
-from experiments import runs
+from experiments import runs, tables
 from experiments.runs import Row
 
 FOLDER = pathlib.Path(__file__).parent
@@ -89,7 +89,7 @@ def _section(lines: list[dict[str, Any]]) -> str:
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         groups.setdefault(_without_seed(line["command"]), []).append(line)
-    table = ["| " + " | ".join(COLUMNS) + " |", "| --- " * len(COLUMNS) + "|"]
+    table = []
     for group in groups.values():
         for rows in zip(*(line["rows"] for line in group), strict=True):
             seconds = [row.get("seconds") or line["seconds"] for row, line in zip(rows, group, strict=True)]
@@ -99,10 +99,10 @@ def _section(lines: list[dict[str, Any]]) -> str:
         f"![{caption}]({place})" for group in groups.values() for place, caption in group[0]["pictures"].items()
     ]
     more = [part for group in groups.values() if group[0].get("table") for part in (group[0]["table"], "")]
-    return "\n".join([*table, "", *more, *commands, *([""] if pictures else []), *pictures])
+    return "\n".join([tables.markdown(COLUMNS, table), "", *more, *commands, *([""] if pictures else []), *pictures])
 
 
-def _table_row(rows: list[Row], seconds: list[float]) -> str:
+def _table_row(rows: list[Row], seconds: list[float]) -> tuple[str, ...]:
     first, values = rows[0], [row.value for row in rows]
     figure = f"**{statistics.fmean(values):.4g}** {first.unit}"
     if len(rows) > 1:
@@ -110,8 +110,7 @@ def _table_row(rows: list[Row], seconds: list[float]) -> str:
         figure = f"**{spread}** {first.unit} ({len(rows)} seeds)"
     parameters = "" if first.parameters is None else f"{first.parameters:,}"
     time = _duration(statistics.fmean(seconds))
-    cells = (first.what, figure, first.floor, first.baseline, first.published, parameters, time)
-    return "| " + " | ".join(cells) + " |"
+    return (first.what, figure, first.floor, first.baseline, first.published, parameters, time)
 
 
 def _without_seed(command: str) -> str:

@@ -11,6 +11,7 @@ import rich.console
 import rich.table
 import rich.text
 
+from experiments import tables
 from experiments import textbook_claims as texts
 
 Flows = dict[tuple[str, int], texts.Flow]  # by name of the start, and units
@@ -85,15 +86,14 @@ def print_table(rows: list[Row]) -> None:
 
 def markdown(rows: list[Row]) -> str:
     """Return the table as Markdown, a line per reading."""
-    headings = ("", "claim", "what is wrong", "read as", "its error", "right", "its error")
-    lines = [headings, ("---",) * len(headings)]
+    heads, lines = ("", "claim", "what is wrong", "read as", "its error", "right", "its error"), []
     for number, row in enumerate(rows, 1):
         first = (str(number), row.claim, row.wrong, row.right)
         for reading in row.readings:
             figure, right = figures(reading)
             lines.append((*first[:3], reading.how, figure, first[3], right))
             first = ("", "", "", "")
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return tables.markdown(heads, lines) + "\n"
 
 
 def typeset(text: str) -> str:
