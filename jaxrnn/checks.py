@@ -155,8 +155,8 @@ def batch(batch_shape: Any) -> None:
 
 def array(name: str, value: Any) -> Array:
     """Return ``value`` as a JAX array, or raise naming the argument."""
-    try:
-        return jnp.asarray(value)
+    try:  # jnp.asarray compiles a program for every shape of NumPy's arrays
+        return jax.device_put(value.copy()) if isinstance(value, np.ndarray) else jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}") from error
 

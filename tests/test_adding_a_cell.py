@@ -66,7 +66,7 @@ def test_the_equation(key, float64):
     params, x, h = noisy_params(cell, key), *(np.asarray(jax.random.normal(key, (size,))) for size in (D, H))
     w, u, b = map(np.asarray, params)
     expected = h + 0.1 * np.tanh(x @ w + b + h @ (u - u.T - 0.01 * np.eye(H)))
-    after, y = cell.step(params, jnp.asarray(h), cell.inputs(params, x[None])[0])
+    after, y = cell.step(params, jnp.array(h), cell.inputs(params, x[None])[0])
     np.testing.assert_allclose(after, expected, rtol=1e-12)
     np.testing.assert_array_equal(y, after)
 

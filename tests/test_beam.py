@@ -32,7 +32,7 @@ def search(table: Any, start: Any, **options: Any) -> Hypotheses:
 
 
 def run(table: np.ndarray, start: np.ndarray, alpha: float = 0.0, **options: int) -> Hypotheses:
-    return jax.tree.map(np.asarray, compiled(**options)(jnp.asarray(table), jnp.asarray(start, jnp.int32), alpha))
+    return jax.tree.map(np.asarray, compiled(**options)(jnp.array(table), jnp.array(start, jnp.int32), alpha))
 
 
 @functools.cache

@@ -104,7 +104,7 @@ def test_the_smallest_cuts_are_greedy():
 
 
 def test_half_precision_logits_and_banned_tokens():
-    logits = jnp.asarray(LOGITS, jnp.bfloat16).at[..., 2].set(-jnp.inf)
+    logits = jnp.array(LOGITS, jnp.bfloat16).at[..., 2].set(-jnp.inf)
     keys = jax.random.split(jax.random.key(0), 200)
     tokens = jax.vmap(lambda key: decoding.sample(key, logits, top_p=0.99))(keys)
     assert tokens.dtype == jnp.int32
@@ -156,7 +156,7 @@ def one_at_a_time(prompt, length, choose):
     carry, token = MODEL.initial_carry(PARAMS, prompt.shape[1:]), prompt[0]
     tokens = []
     for t in range(len(prompt) + length - 1):
-        carry, logits = MODEL.step(PARAMS, carry, jnp.asarray(token))
+        carry, logits = MODEL.step(PARAMS, carry, jnp.array(token))
         token = prompt[t + 1] if t + 1 < len(prompt) else choose(len(tokens), logits)
         if t + 1 >= len(prompt):
             tokens.append(token)

@@ -326,7 +326,7 @@ RUNNING_FUNCTIONS = {
     "check_gradients": Function(
         lambda **arguments: jaxrnn.check_gradients(**arguments),
         # In its float64, a NumPy array closed over would be another constant than elsewhere.
-        {name: jax.tree.map(jnp.asarray, value) for name, value in SEQUENCE.items() if name != "cell"}
+        {name: jax.tree.map(jnp.array, value) for name, value in SEQUENCE.items() if name != "cell"}
         | {"cell": LSTM, "verbose": False},
         [
             *wrong.A_CELL,
@@ -422,7 +422,7 @@ def test_positional_options_are_refused():
 
 ACCEPTED = {
     "NumPy arrays": {},
-    "JAX arrays": {"xs": jnp.asarray(XS), "lengths": jnp.array([5, 2]), "mask": jnp.asarray(wrong.FLAGS)},
+    "JAX arrays": {"xs": jnp.array(XS), "lengths": jnp.array([5, 2]), "mask": jnp.array(wrong.FLAGS)},
     "lists": {"lengths": [5, 0], "mask": [[True, False]] * T, "resets": [[False, True]] * T},
     "other integers": {"lengths": np.array([5, 2], np.uint16)},
     "an old key": {"key": jax.random.PRNGKey(0)},

@@ -113,8 +113,8 @@ def test_nothing_that_counts_gives_zero(loss, reference, targets):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64])
 def test_dtype_is_kept(loss, reference, targets, dtype):
     with jax.enable_x64(dtype == jnp.float64):
-        given = jnp.asarray(targets) if targets is LABELS else jnp.asarray(targets, dtype)
-        value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.asarray(PREDICTIONS, dtype), given, jnp.asarray(MASK))
+        given = jnp.array(targets) if targets is LABELS else jnp.array(targets, dtype)
+        value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.array(PREDICTIONS, dtype), given, jnp.array(MASK))
         assert value.dtype == gradient.dtype == dtype
         tolerance = 1e-12 if dtype == jnp.float64 else 0.05
         np.testing.assert_allclose(float(value), reference(PREDICTIONS.astype(float), targets, MASK), rtol=tolerance)
@@ -284,7 +284,7 @@ def test_ctc_dtype_is_kept(dtype, x64):
     labels, label_lengths = ctc_arguments()
     with jax.enable_x64(x64):
         value, gradient = jax.value_and_grad(ctc)(
-            jnp.asarray(CTC_LOGITS, dtype), labels, lengths=CTC_LENGTHS, label_lengths=label_lengths
+            jnp.array(CTC_LOGITS, dtype), labels, lengths=CTC_LENGTHS, label_lengths=label_lengths
         )
     assert value.dtype == gradient.dtype == dtype
 

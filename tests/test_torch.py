@@ -27,7 +27,7 @@ KINDS = {
 
 
 def arrays(tree):
-    return jax.tree.map(lambda tensor: jnp.asarray(tensor.detach().numpy()), tree)
+    return jax.tree.map(lambda tensor: jnp.array(tensor.detach().numpy()), tree)
 
 
 def ours(kind, w_ih, w_hh, b_ih, b_hh):

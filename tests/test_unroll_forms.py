@@ -66,7 +66,7 @@ class TestVariants(chex.TestCase):
         cell = jaxrnn.lstm(2, 3)
         params, xs = cell.init(jax.random.key(0)), jnp.linspace(-1.0, 1.0, 12).reshape(3, 2, 2)
         results = self.variant(functools.partial(jaxrnn.unroll, cell))(params, xs)
-        assert_trees_close(jax.tree.map(jnp.asarray, results), reference.unroll(cell, params, xs), tolerance=1e-6)
+        assert_trees_close(jax.tree.map(jnp.array, results), reference.unroll(cell, params, xs), tolerance=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """Arrays of other frameworks and of files as arrays of JAX, of the same dtype."""
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrnn import checks
 from jaxrnn.types import Array
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -36,13 +39,38 @@ def to_jax(name: str, value: Any) -> Array:
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(f"{name}: expected a floating dtype, got {value.dtype}")
-    array = jnp.array(value)
+    array = off_host(on_host(value))
     if array.dtype != value.dtype:
         raise TypeError(f"{name}: expected a dtype that JAX has switched on, got {value.dtype}; set jax_enable_x64")
     return array
 
 
-def to_tensor(torch: ModuleType, value: Array) -> Any:
+def on_host(tree: Any) -> Any:
+    """Return a tree with NumPy's arrays, for which nothing is compiled, unless one of them is traced."""
+    return jax.tree.map(np.asarray, tree) if all(map(checks.concrete, jax.tree.leaves(tree))) else tree
+
+
+def off_host(tree: Any) -> Any:
+    """Return a tree with copies of NumPy's arrays as JAX's."""
+    return jax.tree.map(lambda leaf: jax.device_put(leaf.copy()) if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
+def space(value: Any) -> Any:
+    """Return the module whose functions make arrays like ``value``: numpy or jax.numpy."""
+    return value.__array_namespace__()
+
+
+def blocks_of(value: Any, count: int) -> list[Any]:
+    """Split an array into so many equal parts along its last axis."""
+    return space(value).split(value, count, axis=-1)
+
+
+def joined(blocks: Sequence[Any]) -> Any:
+    """Join arrays along their last axis."""
+    return space(blocks[0]).concatenate(blocks, axis=-1)
+
+
+def to_tensor(torch: ModuleType, value: Any) -> Any:
     """Return an array as a tensor of torch, with memory of its own."""
     if value.dtype == jnp.bfloat16:
         return torch.from_numpy(np.array(value, np.float32)).bfloat16()

@@ -14,10 +14,9 @@ order, and the table does the rest:
 Each of these is a line of `to_ours` and its inverse a line of `to_theirs`.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
-
-import jax.numpy as jnp
+from typing import Any, Literal, NamedTuple, ParamSpec
 
 from jaxrnn import checks
 from jaxrnn.cells.conv_lstm import ConvLSTMParams
@@ -26,6 +25,7 @@ from jaxrnn.cells.lstm import LSTMParams
 from jaxrnn.cells.lstm_records import LSTMVariantParams
 from jaxrnn.cells.ugrnn import UGRNNParams
 from jaxrnn.cells.vanilla import VanillaParams
+from jaxrnn.interop.arrays import blocks_of, joined, off_host, on_host, space
 from jaxrnn.types import Array
 
 OURS = {"vanilla": "h", "lstm": "ifgo", "gru": "run", "conv_lstm": "ifgo", "ugrnn": "nu"}
@@ -109,9 +109,25 @@ class Weights(NamedTuple):
     peephole: Any = None
 
 
+P = ParamSpec("P")
 CellParams = VanillaParams | LSTMParams | LSTMVariantParams | GRUParams | ConvLSTMParams | UGRNNParams
 
 
+def uncompiled(convert: Callable[P, Any]) -> Callable[P, Any]:
+    """Let a conversion, whose last argument is weights, work on NumPy's arrays, for which nothing is compiled.
+
+    Traced ones stay what they are, so that a conversion has gradients.
+    """
+
+    @functools.wraps(convert)
+    def converted(*args: P.args, **kwargs: P.kwargs) -> Any:
+        *about, weights = args
+        return off_host(convert(*about, on_host(weights), **kwargs))  # pyright: ignore[reportCallIssue]
+
+    return converted
+
+
+@uncompiled
 def to_ours(convention: Convention, kind: str, theirs: Weights) -> CellParams:
     """Return the parameters of our cell of a kind, "vanilla", "lstm" or "gru", from a framework's weights.
 
@@ -122,7 +138,7 @@ def to_ours(convention: Convention, kind: str, theirs: Weights) -> CellParams:
         return _inverted(convention, _ordered(value, convention.gates, OURS[kind]), OURS[kind])
 
     kernel_in, kernel_out = ours(_transposed(convention, theirs.input)), ours(_transposed(convention, theirs.recurrent))
-    none = jnp.zeros(kernel_in.shape[-1:], kernel_in.dtype)
+    none = space(kernel_in).zeros(kernel_in.shape[-1:], kernel_in.dtype)
     bias = none if theirs.bias is None else ours(theirs.bias)
     hidden_size = bias.shape[0] // len(OURS[kind])
     own = none[:hidden_size]
@@ -132,7 +148,7 @@ def to_ours(convention: Convention, kind: str, theirs: Weights) -> CellParams:
         recurrent_bias = ours(theirs.recurrent_bias)
         if kind == "gru" and convention.reset_after:
             own = recurrent_bias[2 * hidden_size :]
-            recurrent_bias = jnp.concatenate([recurrent_bias[: 2 * hidden_size], none[:hidden_size]])
+            recurrent_bias = joined([recurrent_bias[: 2 * hidden_size], none[:hidden_size]])
         bias = bias + recurrent_bias
     if kind == "vanilla":
         return VanillaParams(kernel_in, kernel_out, bias)
@@ -154,6 +170,7 @@ def to_ours(convention: Convention, kind: str, theirs: Weights) -> CellParams:
     )
 
 
+@uncompiled
 def to_theirs(convention: Convention, kind: str, params: CellParams) -> Weights:
     """Return the weights of a framework from the parameters of our cell of a kind.
 
@@ -178,8 +195,8 @@ def to_theirs(convention: Convention, kind: str, params: CellParams) -> Weights:
         bias = _with_offset(bias, -convention.forget_offset)
     recurrent_bias = None
     if convention.biases == "two":
-        first = jnp.zeros_like(bias)
-        recurrent_bias = first if own is None else theirs(jnp.concatenate([first[own.shape[0] :], own]))
+        first = space(bias).zeros_like(bias)
+        recurrent_bias = first if own is None else theirs(joined([first[own.shape[0] :], own]))
     elif convention.biases == "candidate":
         recurrent_bias = own
     elif own is not None and (not checks.concrete(own) or bool(own.any())):
@@ -195,22 +212,24 @@ def to_theirs(convention: Convention, kind: str, params: CellParams) -> Weights:
     )
 
 
+@uncompiled
 def coupled_gates(params: LSTMVariantParams) -> LSTMVariantParams:
     """Return the parameters without a forget gate, for the coupled cell: gates i, g, o and peepholes i, o."""
 
     def without(value: Any, gates: int) -> Array:
-        i, _, *others = jnp.split(value, gates, axis=-1)
-        return jnp.concatenate([i, *others], axis=-1)
+        i, _, *others = blocks_of(value, gates)
+        return joined([i, *others])
 
     return _gate_by_gate(params, without, (4, 3))
 
 
+@uncompiled
 def separate_gates(params: LSTMVariantParams) -> LSTMVariantParams:
     """Return the parameters of a coupled cell with a forget gate of zeros, which nothing reads."""
 
     def with_gate(value: Any, gates: int) -> Array:
-        i, *others = jnp.split(value, gates, axis=-1)
-        return jnp.concatenate([i, jnp.zeros_like(i), *others], axis=-1)
+        i, *others = blocks_of(value, gates)
+        return joined([i, space(i).zeros_like(i), *others])
 
     return _gate_by_gate(params, with_gate, (3, 2))
 
@@ -225,8 +244,8 @@ def _gate_by_gate(params: LSTMVariantParams, change: Callable[[Any, int], Array]
 
 def _ordered(value: Any, have: str, want: str) -> Array:
     """Return ``value`` with the gates on its last axis in another order."""
-    blocks = dict(zip(have, jnp.split(value, len(have), axis=-1), strict=True))
-    return jnp.concatenate([blocks[gate] for gate in want], axis=-1)
+    blocks = dict(zip(have, blocks_of(value, len(have)), strict=True))
+    return joined([blocks[gate] for gate in want])
 
 
 def _transposed(convention: Convention, kernel: Any) -> Array:
@@ -237,10 +256,11 @@ def _inverted(convention: Convention, value: Array, gates: str) -> Array:
     """Return ``value`` with its update gate negated, if the framework's is the share of the candidate."""
     if not convention.update_inverted or "u" not in gates:
         return value
-    blocks = jnp.split(value, len(gates), axis=-1)
-    return jnp.concatenate([-block if gate == "u" else block for gate, block in zip(gates, blocks, strict=True)], -1)
+    blocks = blocks_of(value, len(gates))
+    return joined([-block if gate == "u" else block for gate, block in zip(gates, blocks, strict=True)])
 
 
 def _with_offset(bias: Array, offset: float) -> Array:
-    hidden_size = bias.shape[0] // 4
-    return bias if not offset else bias.at[hidden_size : 2 * hidden_size].add(offset)
+    """Return the bias of an LSTM, gates i, f, g, o, with ``offset`` added to the forget gate's."""
+    i, f, *others = blocks_of(bias, 4)
+    return joined([i, f + bias.dtype.type(offset), *others]) if offset else bias

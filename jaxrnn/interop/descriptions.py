@@ -21,7 +21,7 @@ from jaxrnn.cells.lstm_records import LSTMVariantParams
 from jaxrnn.cells.lstm_variant import lstm_variant
 from jaxrnn.cells.ugrnn import ugrnn
 from jaxrnn.cells.vanilla import vanilla
-from jaxrnn.interop.arrays import to_jax
+from jaxrnn.interop.arrays import off_host, to_jax
 from jaxrnn.interop.conventions import (
     CONVENTIONS,
     Convention,
@@ -225,7 +225,7 @@ def parameters_of(layer: Layer, params: Params) -> Params:
     shapes = jax.eval_shape(layer.init, jax.random.key(0))
     of_dtype = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, *dtypes or {leaf.dtype}), shapes)
     checks.same_structure("params", params, of_dtype, "of the layer")
-    return jax.tree.map(jnp.asarray, params)
+    return off_host(params)
 
 
 def flat(spec: Spec | None, params: Params) -> Iterator[tuple[Spec | None, Params]]:

@@ -17,11 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import checks
-from jaxrnn.interop.arrays import require
+from jaxrnn.interop.arrays import require, space
 from jaxrnn.interop.conventions import Weights
 from jaxrnn.interop.descriptions import (
     FUNCTIONS,
@@ -205,9 +204,8 @@ def _residual(cell: Any, weights: Weights) -> Weights:
     """Return the weights of a SimpleCell that adds h to the pre-activation as those of one that does not."""
     if not getattr(cell, "residual", False):
         return weights
-    return weights._replace(
-        recurrent=weights.recurrent + jnp.eye(len(weights.recurrent), dtype=weights.recurrent.dtype)
-    )
+    recurrent = weights.recurrent
+    return weights._replace(recurrent=recurrent + space(recurrent).eye(len(recurrent), dtype=recurrent.dtype))
 
 
 def _activations(cell: Any, kind: str) -> tuple[Any, ...]:
@@ -261,8 +259,14 @@ def _to_nnx(nnx: Any, entry: Recurrence) -> Any:
         return nnx.Bidirectional(*(_to_nnx(nnx, way) for way in entry.directions), **_merge(entry))
     weights, dtype = entry.weights("nnx"), entry.params.bias.dtype
     made = getattr(nnx, CELLS[entry.kind])
-    zeros = nnx.initializers.zeros  # the default cannot be drawn in bfloat16
-    options = {"dtype": dtype, "param_dtype": dtype, "recurrent_kernel_init": zeros, **_functions(entry)}
+    zeros = nnx.initializers.zeros  # nothing is compiled for it; the default cannot be drawn in bfloat16
+    options = {
+        "dtype": dtype,
+        "param_dtype": dtype,
+        "kernel_init": zeros,
+        "recurrent_kernel_init": zeros,
+        **_functions(entry),
+    }
     cell = made(*entry.sizes, **options, rngs=nnx.Rngs(0))
     set_nnx(cell, weights)
     return nnx.RNN(cell, reverse=entry.reverse, keep_order=entry.reverse)

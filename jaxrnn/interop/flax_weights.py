@@ -7,8 +7,7 @@ two, ``dense_i`` and ``dense_h``, of all gates. The gates' letters are ours but 
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
+from jaxrnn.interop.arrays import blocks_of, joined, off_host, on_host
 from jaxrnn.interop.conventions import Convention, Weights
 
 # By cell, what Flax calls our gates. The gate of the MGU is both of the GRU's, or the only one of a ugrnn.
@@ -31,7 +30,7 @@ def linen_weights(convention: Convention, cell: str, params: Any) -> Weights:
         modules = [params[product + GATES[cell][gate]] for gate in convention.gates]
         if not all(leaf in module for module in modules):
             return None
-        return jnp.concatenate([module[leaf] for module in modules], axis=-1)
+        return joined(on_host([module[leaf] for module in modules]))
 
     biases = [bias for bias in (beside("i", "bias"), beside("h", "bias")) if bias is not None]
     own = params["hn"]["bias"] if convention.biases == "candidate" else None
@@ -47,11 +46,11 @@ def linen_params(convention: Convention, cell: str, weights: Weights) -> dict[st
     biased = "h" if "LSTM" in cell else "i"
     leaves = (("i", "kernel", weights.input), ("h", "kernel", weights.recurrent), (biased, "bias", weights.bias))
     for product, leaf, value in leaves:
-        for gate, part in zip(convention.gates, jnp.split(value, len(convention.gates), axis=-1), strict=True):
+        for gate, part in zip(convention.gates, blocks_of(on_host(value), len(convention.gates)), strict=True):
             params.setdefault(product + GATES[cell][gate], {})[leaf] = part
     if weights.recurrent_bias is not None:
         params["hn"]["bias"] = weights.recurrent_bias
-    return params
+    return off_host(params)
 
 
 def nnx_weights(convention: Convention, cell: Any) -> Weights:

@@ -7,9 +7,8 @@ layer. States are those of a cell here: h, or h and c.
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
 from jaxrnn import checks
+from jaxrnn.interop.arrays import off_host, on_host, space
 from jaxrnn.interop.conventions import Weights
 from jaxrnn.interop.descriptions import (
     USUAL,
@@ -157,7 +156,8 @@ def _to_core(entry: Described, module: str) -> dict[str, dict[str, Any]]:
     if entry.kind == "gru":
         return {module: {"w_i": weights.input, "w_h": weights.recurrent, "b": weights.bias}}
     if entry.kind == "lstm":
-        return {module + "/linear": {"w": jnp.concatenate([weights.input, weights.recurrent]), "b": weights.bias}}
+        both = on_host([weights.input, weights.recurrent])
+        return {module + "/linear": {"w": off_host(space(both[0]).concatenate(both)), "b": weights.bias}}
     first, second = (module + product for product in PRODUCTS[entry.kind])
     biases = weights.bias, weights.recurrent_bias
     return {first: {"w": weights.input, "b": biases[0]}, second: {"w": weights.recurrent, "b": biases[1]}}

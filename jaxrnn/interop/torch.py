@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 
 from jaxrnn import checks
 from jaxrnn.interop.arrays import read_safetensors, require, to_jax, to_tensor
@@ -221,7 +221,7 @@ def _form(entries: Sequence[Recurrence], origin: Mapping[str, Any]) -> tuple[For
         hidden_size,
         len(entries),
         bidirectional,
-        origin.get("bias", True) or any(bool(jnp.any(bias != 0)) for bias in biases if bias is not None),
+        origin.get("bias", True) or any(np.any(np.asarray(bias)) for bias in biases if bias is not None),
         projection_size,
         origin.get("cell", False),
     )

@@ -7,10 +7,10 @@ entry for each.
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxrnn import checks
-from jaxrnn.interop.arrays import require, to_jax, to_tensor
+from jaxrnn.interop.arrays import off_host, on_host, require, to_jax, to_tensor
 from jaxrnn.interop.descriptions import TwoWays, flat, recurrence, ways
 from jaxrnn.layers.bidirectional import Directions
 from jaxrnn.types import Carry, Layer
@@ -41,7 +41,7 @@ def from_torch_state(layer: Layer, state: Any) -> Carry:
     states = state if len(shape.parts) == 2 else (state,)
     if not isinstance(states, (tuple, list)) or len(states) != len(shape.parts):
         raise TypeError(f"state: expected the pair (h_n, c_n) of an LSTM, got {checks.outline(state)}")
-    arrays = [to_jax("state", each) for each in states]
+    arrays = on_host([to_jax("state", each) for each in states])
     if shape.cell:
         arrays = [array[None] for array in arrays]
     for array in arrays:
@@ -51,7 +51,7 @@ def from_torch_state(layer: Layer, state: Any) -> Carry:
             )
     of_part = dict(zip(shape.parts, arrays, strict=True))
     leaves = [of_part[part][row] for row in shape.rows for part in sorted(shape.parts, reverse=True)]
-    return jax.tree.unflatten(jax.tree.structure(shape.carry), leaves)
+    return jax.tree.unflatten(jax.tree.structure(shape.carry), off_host(leaves))
 
 
 def to_torch_state(layer: Layer, carry: Carry) -> Any:
@@ -79,7 +79,7 @@ def to_torch_state(layer: Layer, carry: Carry) -> Any:
     leaves, count = jax.tree.leaves(carry), len(shape.parts)
     of_part = {part: leaves[index::count] for index, part in enumerate(sorted(shape.parts, reverse=True))}
     ordered = [[of_part[part][shape.rows.index(row)] for row in range(len(shape.rows))] for part in shape.parts]
-    states = [to_tensor(torch, rows[0] if shape.cell else jnp.stack(rows)) for rows in ordered]
+    states = [to_tensor(torch, rows[0] if shape.cell else np.stack(rows)) for rows in ordered]
     return tuple(states) if count == 2 else states[0]
 
 

@@ -184,7 +184,7 @@ def _restore(path: Any, name: str, array: np.ndarray, implementation: str | None
         return type(like)(array.item())
     if isinstance(like, (np.ndarray, np.generic)):
         return array.copy() if isinstance(like, np.ndarray) else array[()]
-    value = jnp.array(array)  # a copy: `array` is a view of the file's bytes
+    value = jax.device_put(array.copy())  # a copy: `array` is a view of the file's bytes
     if value.dtype != dtype:
         raise CheckpointError(f"{path}: {name}: expected dtype {dtype}, which needs jax_enable_x64, got {value.dtype}.")
     return value

@@ -180,33 +180,33 @@ def test_log_singular_values_of_powers_of_a_symmetric_matrix(float64, rng):
     eigenvalues = np.array([1.1, -0.9, 0.9, 0.5, 0.1, -1e-3])
     q = np.linalg.qr(rng.normal(size=(N, N)))[0]
     matrix = (q * eigenvalues) @ q.T
-    logs = logs_of(jnp.broadcast_to(jnp.asarray(matrix), (LONG, N, N)))
+    logs = logs_of(jnp.broadcast_to(jnp.array(matrix), (LONG, N, N)))
     powers = np.arange(LONG, -1, -1)[:, None]
     np.testing.assert_allclose(logs, powers * np.log(np.abs(eigenvalues)), rtol=1e-9, atol=1e-9)
 
 
 def test_log_singular_values_leave_the_range_of_floats(rng):
     jacobians = 0.2 * rng.normal(size=(LONG, N, N))
-    logs = logs_of(jnp.asarray(jacobians, jnp.float32))
+    logs = logs_of(jnp.array(jacobians, jnp.float32))
     assert logs.dtype == jnp.float32
     assert float(logs[0, 0]) < np.log(1e-45)  # zero in float32
     assert float(logs[0, 0] - logs[0, -1]) > 2 * np.log(1e38)  # no single scale would hold both
     with jax.enable_x64(True):
-        in_float64 = np.asarray(logs_of(jnp.asarray(jacobians)))
+        in_float64 = np.asarray(logs_of(jnp.array(jacobians)))
     np.testing.assert_allclose(in_float64[0].sum(), np.linalg.slogdet(jacobians)[1].sum(), rtol=1e-10)
     np.testing.assert_allclose(logs[0], in_float64[0], rtol=1e-4)
 
 
 def test_equal_singular_values_stay_equal(float64, rng):
     rotations = np.linalg.qr(rng.normal(size=(LONG, N, N)))[0]
-    np.testing.assert_allclose(logs_of(jnp.asarray(rotations)), 0, atol=1e-11)
+    np.testing.assert_allclose(logs_of(jnp.array(rotations)), 0, atol=1e-11)
 
 
 def test_singular_jacobians_give_minus_infinity_or_next_to_nothing(float64, rng):
     assert bool(jnp.isneginf(logs_of(jnp.zeros((LONG, N, N)))[0]).all())
     dead = np.stack([rng.normal(size=(N, N)), *[np.eye(N)] * (LONG - 1)])
     dead[0, 1] = 0
-    logs = logs_of(jnp.asarray(dead))[0]
+    logs = logs_of(jnp.array(dead))[0]
     assert float(logs[-1]) < np.log(1e-14)
     np.testing.assert_allclose(np.exp(logs), np.linalg.svd(dead[0], compute_uv=False), atol=1e-12)
 

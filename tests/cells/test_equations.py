@@ -88,7 +88,7 @@ def hold(case, key, rng):
     params = noisy_params(cell, key)
     xs = rng.standard_normal((T, D))
     start = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), cell.initial_carry(params))
-    carry, ys = jaxrnn.unroll(cell, params, jnp.asarray(xs), jax.tree.map(jnp.asarray, start))
+    carry, ys = jaxrnn.unroll(cell, params, jnp.array(xs), jax.tree.map(jnp.array, start))
     carries, expected = zip(*equations(params, xs, start), strict=True)
     np.testing.assert_allclose(ys, np.stack(expected), rtol=0, atol=1e-13)
     for leaf, want in zip(jax.tree.leaves(carry), jax.tree.leaves(carries[-1]), strict=True):

@@ -33,7 +33,7 @@ def test_a_projection_is_that_of_torch(seed, float64):
     ys, (h_final, c_final) = module(xs, (h, c))
     dys, dh, dc = randn(ys.shape), randn(h_final.shape), randn(c_final.shape)
     ((ys * dys).sum() + (h_final * dh).sum() + (c_final * dc).sum()).backward()
-    array = lambda tensor: jnp.asarray(tensor.detach().numpy())
+    array = lambda tensor: jnp.array(tensor.detach().numpy())
     carry = lambda h, c: jaxrnn.LSTMCarry(array(h[0]), array(c[0]))
     weights = list(module.parameters())
 
@@ -117,8 +117,8 @@ def test_values_are_those_of_onnxruntime(case, rng):
     W, U, input_bias, recurrent_bias = by_array(i, g, o) if "coupled" in options else by_array(i, f, g, o)
     peephole = np.concatenate([p[gate] for gate in ("io" if "coupled" in options else "ifo")])
     weights = W.T, U.T, input_bias + recurrent_bias, peephole if "peephole" in options else None
-    params = jaxrnn.LSTMVariantParams(*jax.tree.map(jnp.asarray, weights))
-    start = jaxrnn.LSTMCarry(jnp.asarray(h), jnp.asarray(c))
-    (h, c), ys = one_by_one(jaxrnn.unroll, cell, params, jnp.asarray(xs), start)
+    params = jaxrnn.LSTMVariantParams(*jax.tree.map(jnp.array, weights))
+    start = jaxrnn.LSTMCarry(jnp.array(h), jnp.array(c))
+    (h, c), ys = one_by_one(jaxrnn.unroll, cell, params, jnp.array(xs), start)
     for actual, want in zip((ys, h, c), expected, strict=True):
         np.testing.assert_allclose(actual, want, rtol=0, atol=2e-5)

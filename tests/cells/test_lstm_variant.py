@@ -53,7 +53,7 @@ def test_one_step_of_every_combination(normalization, rng):
     for options, activations in zip(COMBINATIONS, ACTIVATIONS, strict=False):
         cell = variant(normalization=normalization, activations=activations, **options)
         params = draw_params(rng, cell)
-        carry, x = draw_carry(rng, cell, params, (B,)), jnp.asarray(rng.standard_normal((B, D)))
+        carry, x = draw_carry(rng, cell, params, (B,)), jnp.array(rng.standard_normal((B, D)))
         one_step = lambda params, carry, x, cell=cell: cell.step(params, carry, cell.inputs(params, x))
         results, transpose = jax.vjp(one_step, params, carry, x)
         dcarry, dy = draw(rng, results)
@@ -75,9 +75,9 @@ def test_one_step_of_every_combination(normalization, rng):
 def test_without_options_it_is_the_lstm(rng):
     """With the same weights, in values and gradients."""
     cells = jaxrnn.lstm(D, H, dtype=jnp.float64), variant()
-    params, xs = draw_params(rng, cells[0]), jnp.asarray(rng.standard_normal((T, B, D)))
+    params, xs = draw_params(rng, cells[0]), jnp.array(rng.standard_normal((T, B, D)))
     dfinal, dys = jaxrnn.LSTMCarry(*rng.standard_normal((2, B, H))), rng.standard_normal((T, B, H))
-    cotangents = jax.tree.map(jnp.asarray, (dfinal, dys))
+    cotangents = jax.tree.map(jnp.array, (dfinal, dys))
 
     def run(cell, kind, weights, xs):
         return jaxrnn.unroll(cell, kind(*weights), xs, resets=jnp.arange(T * B).reshape(T, B) % 3 == 1)
@@ -166,7 +166,7 @@ EQUATIONS = {
 @pytest.mark.parametrize("equations", EQUATIONS, ids=lambda equations: equations.__name__)
 def test_values_are_those_of_the_equations(equations, rng):
     cell = variant(**EQUATIONS[equations])
-    params, xs = draw_params(rng, cell), jnp.asarray(rng.standard_normal((T, D)))
+    params, xs = draw_params(rng, cell), jnp.array(rng.standard_normal((T, D)))
     start = draw_carry(rng, cell, params)
     final, ys = one_by_one(jaxrnn.unroll, cell, params, xs, start)
     h, c = map(np.asarray, start)
@@ -187,7 +187,7 @@ def coupled_to_the_forget_gate(params, x, h, c):
 
 def test_gates_coupled_the_other_way_round_have_negated_weights(rng):
     cell = variant(coupled=True, peephole=True, normalization="before_bias")
-    params, x = draw_params(rng, cell), jnp.asarray(rng.standard_normal(D))
+    params, x = draw_params(rng, cell), jnp.array(rng.standard_normal(D))
     start = draw_carry(rng, cell, params)
     expected = coupled_to_the_forget_gate(params, np.asarray(x), *map(np.asarray, start))
     of_one_gate = ("input", "recurrent", "bias", "peephole")

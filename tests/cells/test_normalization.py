@@ -11,14 +11,14 @@ from jaxrnn.cells.products import bias_gradient, diagonal_gradient
 
 def test_rows_have_mean_0_and_variance_1(rng, float64):
     x = rng.standard_normal((3, 2, 7)) * 5 + 3
-    y, s = layer_norm_forward(jnp.asarray(x), 0.0)
+    y, s = layer_norm_forward(jnp.array(x), 0.0)
     np.testing.assert_allclose(np.mean(y, axis=-1), 0, atol=1e-14)
     np.testing.assert_allclose(np.var(y, axis=-1), 1, rtol=1e-13)
     np.testing.assert_allclose(s[..., 0], 1 / np.std(x, axis=-1), rtol=1e-13)
 
 
 def test_blocks_are_normalised_each_on_its_own(rng, float64):
-    x = jnp.asarray(rng.standard_normal((3, 2, 12)))
+    x = jnp.array(rng.standard_normal((3, 2, 12)))
     y, s = layer_norm_forward(x, 1e-5, blocks=3)
     parts = [layer_norm_forward(part, 1e-5) for part in jnp.split(x, 3, axis=-1)]
     np.testing.assert_allclose(y, np.concatenate([part.y for part in parts], axis=-1), rtol=1e-14)
@@ -30,14 +30,14 @@ def test_blocks_are_normalised_each_on_its_own(rng, float64):
 )
 def test_backward_is_that_of_autodiff(scale, epsilon, blocks, rng, float64):
     """Also where ε decides, and where all entries are alike."""
-    x, dy = jnp.asarray(scale * rng.standard_normal((4, 6))), jnp.asarray(rng.standard_normal((4, 6)))
+    x, dy = jnp.array(scale * rng.standard_normal((4, 6))), jnp.array(rng.standard_normal((4, 6)))
     normalized, transpose = jax.vjp(lambda x: layer_norm_forward(x, epsilon, blocks), x)
     (expected,) = transpose(normalized._replace(y=dy, s=jnp.zeros_like(normalized.s)))
     np.testing.assert_allclose(layer_norm_backward(normalized, dy), expected, rtol=1e-11, atol=1e-11)
 
 
 def test_low_precision_is_rounded_once(rng):
-    x = jnp.asarray(rng.standard_normal((4, 64)) + 8, jnp.bfloat16)
+    x = jnp.array(rng.standard_normal((4, 64)) + 8, jnp.bfloat16)
     normalized = layer_norm_forward(x, 1e-5)
     assert {leaf.dtype for leaf in normalized} == {jnp.dtype(jnp.bfloat16)}
     exact = layer_norm_forward(x.astype(jnp.float32), 1e-5)
@@ -47,7 +47,7 @@ def test_low_precision_is_rounded_once(rng):
 
 
 def test_gain_and_bias_and_their_gradients(rng, float64):
-    y, gain, bias, dy = (jnp.asarray(rng.standard_normal(shape)) for shape in ((3, 2, 5), 5, 5, (3, 2, 5)))
+    y, gain, bias, dy = (jnp.array(rng.standard_normal(shape)) for shape in ((3, 2, 5), 5, 5, (3, 2, 5)))
     value, transpose = jax.vjp(gain_and_bias, y, gain, bias)
     np.testing.assert_allclose(value, np.asarray(gain) * np.asarray(y) + np.asarray(bias), rtol=1e-14)
     _, dgain, dbias = transpose(dy)

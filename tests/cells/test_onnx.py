@@ -70,9 +70,9 @@ def ours(W, R, B, reset_after):
     order = np.concatenate([np.arange(H, 2 * H), np.arange(H), np.arange(2 * H, 3 * H)])  # u, r, n to r, u, n
     of_input, of_state = B[0, : 3 * H][order], B[0, 3 * H :][order]
     inside = np.where(np.arange(3 * H) < 2 * H, 0, of_state) if reset_after else np.zeros_like(of_state)
-    candidate_bias = jnp.asarray(inside[2 * H :]) if reset_after else None
-    kernel, recurrent = (jnp.asarray(w[0][order].T) for w in (W, R))
-    return jaxrnn.GRUParams(kernel, recurrent, jnp.asarray(of_input + of_state - inside), candidate_bias)
+    candidate_bias = jnp.array(inside[2 * H :]) if reset_after else None
+    kernel, recurrent = (jnp.array(w[0][order].T) for w in (W, R))
+    return jaxrnn.GRUParams(kernel, recurrent, jnp.array(of_input + of_state - inside), candidate_bias)
 
 
 @pytest.mark.parametrize("reset_after", [False, True], ids=["before", "after"])
@@ -89,6 +89,6 @@ def test_values_are_those_of_onnx_runtime(names, reverse, clip, reset_after, rng
     activations = ACTIVATIONS[names] if clip is None else CLIPPED[names](clip)
     cell = jaxrnn.gru(D, H, reset_after=reset_after, activations=activations)
     params = ours(**weights, reset_after=reset_after)
-    actual = jaxrnn.unroll(cell, params, jnp.asarray(xs), jnp.asarray(h), lengths=LENGTHS, reverse=reverse)
+    actual = jaxrnn.unroll(cell, params, jnp.array(xs), jnp.array(h), lengths=LENGTHS, reverse=reverse)
     for got, want in zip(actual, expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6)

@@ -52,7 +52,7 @@ def test_values_are_those_of_the_equations(noise, key):
     hs, cs = zip(*by_the_equations(params, xs, carry, *kept), strict=True)
     final, ys = unroll(cell, params, xs, carry, key=key)
     np.testing.assert_allclose(ys, np.stack(hs), rtol=0, atol=1e-13)
-    assert_trees_close(final, jaxrnn.LSTMCarry(jnp.asarray(hs[-1]), jnp.asarray(cs[-1])), tolerance=1e-13)
+    assert_trees_close(final, jaxrnn.LSTMCarry(jnp.array(hs[-1]), jnp.array(cs[-1])), tolerance=1e-13)
 
 
 def test_a_unit_that_is_kept_is_kept_to_the_last_bit(key):

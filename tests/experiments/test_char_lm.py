@@ -110,7 +110,7 @@ def test_an_evaluation_is_the_mean_over_all_characters(config: char_lm.Config):
     assert model.step is not None
     carry, losses = model.initial_carry(params, ()), []
     for before, token in zip(vocabulary.encode("\n" + "abcab acbac x\n"), tokens, strict=True):
-        carry, logits = model.step(params, carry, jnp.asarray(before))
+        carry, logits = model.step(params, carry, jnp.array(before))
         losses.append(-jax.nn.log_softmax(logits)[token])
     assert float(figures["loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
     assert float(figures["bits"]) == pytest.approx(np.mean(losses) / math.log(2), rel=1e-5)

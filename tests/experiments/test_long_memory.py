@@ -105,7 +105,7 @@ def test_floors_are_what_no_memory_gives():
     _, targets = copy.draw(jax.random.key(1), 3)
     logits = np.full((*targets.shape, copy.outputs), -1e4, np.float32)
     logits[: copy.first, :, 0] = logits[copy.first :, :, 1:] = 0
-    assert float(copy.loss(jnp.asarray(logits), targets)) == pytest.approx(copy.floor, rel=1e-5)
+    assert float(copy.loss(jnp.array(logits), targets)) == pytest.approx(copy.floor, rel=1e-5)
     assert copy.floor == pytest.approx(10 * math.log(8) / 27)
 
 

@@ -29,7 +29,7 @@ def descend(directory: pathlib.Path, options: Training = OPTIONS, wanted: float 
         options,
         lambda key: jnp.zeros(()),
         independent(lambda params, batch, key: (params - batch) ** 2),
-        lambda step: jnp.asarray(2.0),
+        lambda step: jnp.array(2.0),
         rows=1,
         batch_axis=None,
         evaluate=lambda params: {"loss": (params - wanted) ** 2, "w": params},

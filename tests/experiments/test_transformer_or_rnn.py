@@ -159,7 +159,7 @@ def test_evaluations_differ_in_what_a_window_begins_with():
         for place, (before, token) in enumerate(zip([0, *tokens[:-1]], tokens, strict=True)):
             if place % 3 == 0 and not carried:
                 carry = layer.initial_carry(params, ())
-            carry, logits = step(params, carry, jnp.asarray(before))
+            carry, logits = step(params, carry, jnp.array(before))
             losses.append(-jax.nn.log_softmax(logits)[token])
         loss = evaluation(layer, data, carried=carried)(params)["loss"]
         assert float(loss) == pytest.approx(np.mean(losses), rel=1e-5)

@@ -99,7 +99,7 @@ def test_a_loss_is_the_mean_over_words_and_ends(trained: Model):
     expected, apply = 0.0, jax.jit(model.apply)
     for source, target in zip(*tokens, strict=True):
         read = np.concatenate([[BOS], target[:-1]])
-        log_p = jax.nn.log_softmax(apply(params, source[:, None], jnp.asarray(read)[:, None])[:, 0])
+        log_p = jax.nn.log_softmax(apply(params, source[:, None], jnp.array(read)[:, None])[:, 0])
         expected -= float(0.8 * log_p[np.arange(len(target)), target].sum() + 0.2 * log_p.mean(1).sum())
     assert int(words) == sum(map(len, tokens.targets))
     assert float(sums) == pytest.approx(expected, rel=1e-4)

@@ -50,7 +50,7 @@ def assert_agree(
     convert: ``(weights) -> (layer, params)``.
     steps: lengths or a mask, for ours; ``theirs`` has its own.
     """
-    xs = jnp.asarray(rng.normal(size=(T, B, *features)))
+    xs = jnp.array(rng.normal(size=(T, B, *features)))
 
     def carry_of(weights):
         layer, params = convert(weights)

@@ -56,7 +56,7 @@ def test_agrees(case, rng, float64):
     with lenient():
         theirs = built(CASES[case](), features)
     rest = [variable.value for variable in theirs.non_trainable_variables]
-    mask = jnp.asarray(MASK) if case in MASKED else None
+    mask = jnp.array(MASK) if case in MASKED else None
 
     def run(weights, xs, layer, params, carry):
         start = to_state("keras", layer, params, carry)
@@ -81,7 +81,7 @@ def test_merges(merge, rng):
         theirs.build((B, T, D))
         for variable in theirs.trainable_variables:
             variable.assign(rng.normal(size=variable.shape))
-        xs = jnp.asarray(rng.normal(size=(B, T, D)), jnp.float32)
+        xs = jnp.array(rng.normal(size=(B, T, D)), jnp.float32)
         expected = theirs(xs)
     layer, params = from_keras(theirs)
     _, ys = layer.apply(params, xs.swapaxes(0, 1))

@@ -134,7 +134,7 @@ def test_a_sequence_of_no_steps_keeps_its_initial_state(rng):
 
 def test_a_node_is_differentiated_mapped_and_compiled_as_anything_else():
     node = make_node("GRU", ["X", "W", "R"], ["Y"])
-    loss = lambda W, X, R: jnp.asarray(run_node(node, [X, W, R])[0]).sum()
+    loss = lambda W, X, R: jnp.array(run_node(node, [X, W, R])[0]).sum()
     arrays = [np.ones(shape, np.float32) for shape in [(1, 3 * H, D), (5, T, B, D), (1, 3 * H, H)]]
     gradients = jax.eval_shape(jax.jit(jax.vmap(jax.grad(loss), (None, 0, None))), *arrays)
     assert gradients.shape == (5, 1, 3 * H, D)

@@ -15,12 +15,12 @@ def test_value(shape, activation, rng):
     layer = jaxrnn.dense(3, 2, activation=activation)
     kernel, bias = rng.standard_normal((3, 2), np.float32), rng.standard_normal(2, np.float32)
     x = rng.standard_normal(shape, np.float32)
-    params = jaxrnn.DenseParams(jnp.asarray(kernel), jnp.asarray(bias))
+    params = jaxrnn.DenseParams(jnp.array(kernel), jnp.array(bias))
     expected = x @ kernel + bias
     expected = expected if activation is None else activation(expected)
-    np.testing.assert_allclose(step_of(layer)(params, (), jnp.asarray(x))[1], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(step_of(layer)(params, (), jnp.array(x))[1], expected, rtol=1e-5, atol=1e-6)
     if len(shape) > 1:
-        np.testing.assert_allclose(layer.apply(params, jnp.asarray(x))[1], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(layer.apply(params, jnp.array(x))[1], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_without_bias(key):

@@ -38,7 +38,7 @@ def test_values_and_gradients_are_those_of_torch(name, key, float64):
         return ys, transpose(dys)
 
     ys, (dparams, dxs) = run(params, xs, dys)
-    assert_trees_close([ys, *dparams, dxs], [jnp.asarray(t.detach().numpy()) for t in expected], 1e-12)
+    assert_trees_close([ys, *dparams, dxs], [jnp.array(t.detach().numpy()) for t in expected], 1e-12)
 
 
 @pytest.mark.parametrize("name", NORMS)

@@ -72,7 +72,7 @@ def test_values_are_those_of_the_equations(key, float64, options):
     def both(*args):
         return (model.apply(*args), model.align(*args)), by_the_equations(*args)
 
-    ours, theirs = both(params, source, jnp.asarray(TARGET))
+    ours, theirs = both(params, source, jnp.array(TARGET))
     assert_trees_close(ours, theirs)
     np.testing.assert_allclose(ours[1].sum(axis=-1), 1, atol=1e-12)
 
@@ -177,7 +177,7 @@ def test_carries_of_another_dtype():
     model = encoder_decoder(encoder, jaxrnn.gru(D, H, **options), attention, V, D, **half)
 
     def run():
-        source, target = jnp.ones((S, B), int), jnp.asarray(TARGET)
+        source, target = jnp.ones((S, B), int), jnp.array(TARGET)
         params = model.init(jax.random.key(0))
         return model.apply(params, source, target), model.encode(params, source)[1][2]
 

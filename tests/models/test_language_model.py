@@ -61,7 +61,7 @@ def test_steps_agree_with_sequences(key, float64):
     carry = model.initial_carry(params, (B,))
     resets = np.array([[False, True], [True, False], [False, False], [False, True]])
     applied = jax.jit(model.apply)(params, TOKENS, carry, resets=resets)
-    assert_trees_close(stepwise(model, params, jnp.asarray(TOKENS), carry, resets), applied)
+    assert_trees_close(stepwise(model, params, jnp.array(TOKENS), carry, resets), applied)
 
 
 def test_padding_is_as_if_it_were_not_there(key, float64):

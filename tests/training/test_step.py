@@ -90,7 +90,7 @@ def test_memory_is_reused_and_the_callers_arrays_are_not():
 
     def loss_fn(params, carry, batch, key):
         del batch, key
-        return jnp.asarray(optax.tree.sum(params)), (carry, {})
+        return jnp.array(optax.tree.sum(params)), (carry, {})
 
     after, _ = train_step(loss_fn, optimizer)(state, None)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.opt_state, state.carry)))

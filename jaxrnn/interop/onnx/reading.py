@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import checks
-from jaxrnn.interop.arrays import require
+from jaxrnn.interop.arrays import off_host, require
 from jaxrnn.interop.onnx.activations import OURS
 from jaxrnn.interop.onnx.nodes import INPUTS, Direction, read_attributes, read_directions
 from jaxrnn.interop.onnx.values import Final, Given, Numbers, Sequence, Zeros, beside, unread
@@ -99,7 +99,7 @@ class Reader:
         if self.time not in (None, time) or axes[2:] != ("features",):
             raise unread(node, "features last, and the same time axis in all recurrent nodes")
         self.time = time
-        weights = {name: jnp.asarray(arrays[name]) for name in "WRBP" if arrays.get(name) is not None}
+        weights = off_host({name: arrays[name] for name in "WRBP" if arrays.get(name) is not None})
         stage = Recurrence(read_directions(node.op_type, attributes, weights))
         first, second, features = axes
         ways = (first, second, "directions") if attributes.layout else (first, "directions", second)
