@@ -17,7 +17,7 @@ from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.activations import elementwise
 from jaxrnn.cells.convolution import convolutions
-from jaxrnn.cells.gates import gates
+from jaxrnn.cells.gates import gates, raised
 from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.cells.products import zero_carry
 from jaxrnn.cells.split import split_cell
@@ -108,7 +108,7 @@ def conv_lstm(
         return ConvLSTMParams(
             input=init_with.per_gate(input_init, 4)(input_key, shapes["input"], dtype),
             recurrent=init_with.per_gate(recurrent_init, 4)(recurrent_key, shapes["recurrent"], dtype),
-            bias=bias.at[hidden_channels : 2 * hidden_channels].add(forget_bias),
+            bias=raised(bias, slice(hidden_channels, 2 * hidden_channels), forget_bias),
         )
 
     def initial_carry(params: ConvLSTMParams, batch_shape: tuple[int, ...] = ()) -> LSTMCarry:

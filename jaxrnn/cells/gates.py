@@ -36,6 +36,13 @@ class Gates(NamedTuple):
         return jnp.asarray(values.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,)))
 
 
+def raised(bias: Array, gate: slice, value: float) -> Array:
+    """Return the bias ``[G H]`` with ``value`` added to the columns of one gate."""
+    change = np.zeros(bias.shape, bias.dtype)
+    change[gate] = value
+    return bias + change
+
+
 def gates(kinds: str, hidden_size: int) -> Gates:
     """Return the gates of ``kinds``, one letter for each, s for σ and t for tanh, ``hidden_size`` columns wide."""
     return Gates(np.repeat([float(kind == "s") for kind in kinds], hidden_size))

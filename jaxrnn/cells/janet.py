@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
+from jaxrnn.cells.gates import raised
 from jaxrnn.cells.products import recurrent_product
 from jaxrnn.cells.split import split_cell
 from jaxrnn.cells.weights import weights
@@ -76,7 +77,7 @@ def janet(
 
     def init(key: Array) -> JANETParams:
         params = drawn(key)
-        return params._replace(bias=params.bias.at[:hidden_size].add(forget_bias))
+        return params._replace(bias=raised(params.bias, slice(hidden_size), forget_bias))
 
     def recur(params: JANETParams, h: Array) -> Array:
         return recurrent_product(h, params.recurrent)

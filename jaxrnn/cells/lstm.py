@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
-from jaxrnn.cells.gates import gates
+from jaxrnn.cells.gates import gates, raised
 from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, weight_gradient, zero_carry
 from jaxrnn.types import Adjoint, Array, Cell, Split, recorded
 
@@ -126,7 +126,7 @@ def lstm(
         return LSTMParams(
             input=init_with.per_gate(input_init, 4)(input_key, shapes["input"], dtype),
             recurrent=init_with.per_gate(recurrent_init, 4)(recurrent_key, shapes["recurrent"], dtype),
-            bias=bias.at[hidden_size : 2 * hidden_size].add(forget_bias),
+            bias=raised(bias, slice(hidden_size, 2 * hidden_size), forget_bias),
         )
 
     def initial_carry(params: LSTMParams, batch_shape: tuple[int, ...] = ()) -> LSTMCarry:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.activations import resolve_activation
+from jaxrnn.cells.gates import raised
 from jaxrnn.cells.lstm import LSTMCarry
 from jaxrnn.cells.lstm_equations import LSTMEquations
 from jaxrnn.cells.lstm_records import LSTMVariantParams
@@ -140,7 +141,7 @@ def lstm_variant(
         return LSTMVariantParams(
             input=draw("input", input_init, gates),
             recurrent=draw("recurrent", recurrent_init, gates),
-            bias=draw("bias", bias_init, gates).at[forget_gate].add(shift),
+            bias=raised(draw("bias", bias_init, gates), forget_gate, shift),
             peephole=draw("peephole", bias_init, gates - 1),
             projection=draw("projection", recurrent_init),
             gain=draw("gain", one),

@@ -25,8 +25,8 @@ def split_cell(
 ) -> Cell:
     """Return the cell whose step is ``update(carry, z, recur(params, carry))``.
 
-    The split makes it as fast as the library's own: `unroll` saves the products, differentiates
-    `update` alone in its reverse loop, and takes all parameter gradients after it.
+    The split makes it as fast as the library's own: `unroll` differentiates `update` alone in its reverse
+    loop, keeps of it what took much work, and takes all parameter gradients after the loop.
 
     Args:
         init: ``(key) -> params``.
@@ -69,6 +69,14 @@ def split_cell(
     return Cell(init, initial_carry, step, inputs, split_adjoint(split), feature_axes, split)
 
 
+# Arithmetic, and what only moves numbers about, by JAX's names: it costs less than to read what was kept of it.
+CHEAP = {
+    "abs", "add", "add_any", "and", "broadcast_in_dim", "clamp", "concatenate", "convert_element_type", "copy",
+    "eq", "ge", "gt", "integer_pow", "le", "lt", "max", "min", "mul", "ne", "neg", "not", "or", "reshape", "rev",
+    "select_n", "sign", "slice", "split", "squeeze", "square", "sub", "transpose",
+}  # fmt: skip
+
+
 def itself(carry: Carry, z: Any) -> Carry:
     """Return ``carry``: what most products see of it."""
     del z
@@ -76,21 +84,35 @@ def itself(carry: Carry, z: Any) -> Carry:
 
 
 def split_adjoint(split: Split, seen: Callable[[Carry, Any], Carry] = itself) -> Adjoint:
-    """Return the adjoint of the step ``update(carry, z, recur(params, seen(carry, z)))``, by the chain rule."""
-    recur, update = split
+    """Return the adjoint of the step ``update(carry, z, recur(params, seen(carry, z)))``, by the chain rule.
+
+    What `update` has computed with much work, such as a gate, is kept for the way back; the rest is computed again.
+    """
+    recur = split.recur
+    costly = lambda primitive, *_, **__: str(primitive) not in CHEAP
+    update = jax.checkpoint(split.update, policy=costly, prevent_cse=False)
 
     def forward(params: Params, carry: Carry, z: Any) -> tuple[Carry, Any, Any, Any]:
         operand = seen(carry, z)
-        a = recur(params, operand)
-        after, y = update(carry, z, a)
-        return after, y, operand, (z, a, carry)
+        (after, y), transpose = jax.vjp(update, carry, z, recur(params, operand))
+        kept = [leaf for leaf in jax.tree.leaves(transpose) if _has_rows(leaf, carry)]
+        return after, y, operand, (carry, z, kept)
 
     def backward(params: Params, saved: Any, dcarry: Carry, dy: Any) -> tuple[Carry, Any, Any]:
-        z, a, before = saved
-        _, update_transpose = jax.vjp(update, before, z, a)
-        dbefore, dz, da = update_transpose((dcarry, dy))
-        _, recur_transpose = jax.vjp(lambda carry: recur(params, seen(carry, z)), before)
+        before, z, kept = saved
+        a, recur_transpose = jax.vjp(lambda carry: recur(params, seen(carry, z)), before)
+        # The transpose again, for its structure; what a kept array takes the place of, the compiler does not compute.
+        leaves, structure = jax.tree.flatten(jax.vjp(update, before, z, a)[1])
+        rest = iter(kept)
+        leaves = [next(rest) if _has_rows(leaf, before) else leaf for leaf in leaves]
+        dbefore, dz, da = jax.tree.unflatten(structure, leaves)((dcarry, dy))
         (through_product,) = recur_transpose(da)
         return jax.tree.map(jax.numpy.add, dbefore, through_product), dz, da
 
     return Adjoint(forward, lambda params: params, backward, recur)
+
+
+def _has_rows(leaf: Any, carry: Carry) -> bool:
+    """Return whether an array has a row for every sequence of the batch, as those of ``carry`` have."""
+    shapes = [jax.numpy.shape(each) for each in (leaf, *jax.tree.leaves(carry)[:1])]
+    return len(shapes) == 2 and all(shapes) and shapes[0][0] == shapes[1][0]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.activations import elementwise
+from jaxrnn.cells.gates import raised
 from jaxrnn.cells.products import recurrent_product
 from jaxrnn.cells.split import split_cell
 from jaxrnn.cells.weights import weights
@@ -76,7 +77,7 @@ def ugrnn(
 
     def init(key: Array) -> UGRNNParams:
         params = drawn(key)
-        return params._replace(bias=params.bias.at[hidden_size:].add(forget_bias))
+        return params._replace(bias=raised(params.bias, slice(hidden_size, None), forget_bias))
 
     def recur(params: UGRNNParams, h: Array) -> Array:
         return recurrent_product(h, params.recurrent)
