@@ -18,7 +18,7 @@ from benchmarks.rows import Record, Row, read
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-QUESTIONS = ["gpu", "layers", "memory", "parallelism", "peers", "scaling", "streaming"]
+QUESTIONS = ["gpu", "layers", "memory", "own_cell", "parallelism", "peers", "scaling", "streaming"]
 
 
 @pytest.fixture
@@ -72,6 +72,7 @@ SMALL = {
     "gpu": [*SIZES, "--cells", "vanilla", "--dtypes", "bfloat16", "--modes", "forward", "--unroll", "2"],
     "layers": ["--cells", "gru", "--modes", "forward+backward", "--shapes", "4x3x2x5", "--rounds", "1"],
     "memory": ["--cells", "vanilla", "--steps", "5", "--batch", "2", "--hidden", "3", "--rounds", "1"],
+    "own_cell": ["--shapes", "4x2x3x5", "--rounds", "1"],
     "parallelism": ["--cells", "vanilla", "--modes", "forward", "--shapes", "4x2x3x5", "--rounds", "1"],
     "scaling": ["--steps", "4", "--hidden", "5", "--depths", "2", "--rounds", "1", "--contenders", "naive"],
     "streaming": ["--cells", "lstm", "--hidden", "5", "--batches", "2", "--steps", "3", "--rounds", "1"],
