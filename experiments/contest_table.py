@@ -50,7 +50,7 @@ def table(
             for rate in found[kinds[0]].tried
         ]
         lines += [
-            (f"{unit}, best of {updates:,} updates", [f"**{found[kind].loss:.4f}**" for kind in kinds]),
+            (f"{unit}, best of {updates:,} updates", [f"**{_loss(found[kind].loss)}**" for kind in kinds]),
             ("milliseconds for an update", [f"{costs.updates[task][kind]:.3g}" for kind in kinds]),
         ]
         if task == "text":
@@ -88,7 +88,15 @@ def _tried(one: Learnt, rate: float) -> str:
 
 
 def _loss(loss: float | None) -> str:
-    return "not finite" if loss is None else f"{loss:.4f}"
+    """Return a loss in words.
+
+    Example:
+        >>> _loss(1.41422), _loss(0.000017), _loss(None)
+        ('1.4142', '1.7e-05', 'not finite')
+    """
+    if loss is None:
+        return "not finite"
+    return f"{loss:.4f}" if loss >= 0.01 else f"{loss:.2g}"
 
 
 def _bytes(count: int) -> str:
