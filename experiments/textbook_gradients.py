@@ -25,9 +25,10 @@ multiplied by about σ² H E[φ'²] at every step back. (Pascanu, Mikolov and Be
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,8 +66,8 @@ QUICK = Config(inputs=5, draws=4)
 
 def error(formula: Any, truth: Any) -> float:
     """Return ‖formula - truth‖ / ‖truth‖ over all numbers of two pytrees."""
-    formula, truth = (jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(tree)]) for tree in (formula, truth))
-    return float(jnp.linalg.norm(formula - truth) / jnp.linalg.norm(truth))
+    formula, truth = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)]) for tree in (formula, truth))
+    return float(np.linalg.norm(formula - truth) / np.linalg.norm(truth))
 
 
 def row(claim: str, wrong: str, right: str, right_error: float, *readings: tuple[str, Callable, Any]) -> Row:
@@ -86,30 +87,61 @@ def keys(config: Config) -> tuple[jax.Array, ...]:
     return tuple(jax.random.split(jax.random.key(config.seed), 3))
 
 
-def gradient_rows(config: Config) -> list[Row]:
-    """Return rows 1 to 11."""
-    case_key, goal_key, _ = keys(config)
-    case = texts.make_case(case_key, config.size, config.time)
-    net, truth, last = case.net, case.dnet, config.time - 1
-    right = texts.bptt(case)
-    right_loop = error(texts.state_gradients(case), case.dh)
-    right_weights = error((right.W, right.U, right.b), (truth.W, truth.U, truth.b))
+class Truths(NamedTuple):
+    """What the formulas are measured against, all of it by `jax.grad`, `jax.jacobian` and `jaxrnn.unroll`.
+
+    before, by_weights: ∂h_t/∂U at the last step but one, and at the last.
+    tensor, by_product, in_chain: ∂y/∂A, ∂L/∂y and ∂L/∂A for y = A x, A = V and x = x_1, under L = ½‖y - ŷ‖².
+    y, delta: σ(V h_t), and ∂L/∂(V h_t) for these outputs.
+    final: h_T.
+    """
+
+    case: texts.Case
+    before: Any
+    by_weights: Any
+    tensor: Any
+    by_product: Any
+    in_chain: Any
+    y: Any
+    delta: Any
+    final: Any
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def truths(case_key: jax.Array, goal_key: jax.Array, size: int, time: int) -> Truths:
+    """Return a case and its truths, compiled as one program."""
+    case = texts.make_case(case_key, size, time)
+    net = case.net
 
     def state(U: jax.Array, t: int) -> jax.Array:
         return texts.states(net._replace(U=U), case.x, jnp.zeros_like(case.h))[t]
 
-    before, by_weights = jax.jacobian(state)(net.U, last - 1), jax.jacobian(state)(net.U, last)
-    A, x, goal = net.V, case.x[0], jax.random.normal(goal_key, (config.size,))
+    before, by_weights = (jax.jacobian(state)(net.U, t) for t in (time - 2, time - 1))
+    A, x, goal = net.V, case.x[0], jax.random.normal(goal_key, (size,))
     tensor = jax.jacobian(lambda A: A @ x)(A)
     in_chain = jax.grad(lambda A: 0.5 * ((A @ x - goal) ** 2).sum())(A)
-    right_product = max(
-        error(texts.product_tensor(A, x), tensor), error(texts.product_in_chain(A @ x - goal, x), in_chain)
-    )
     o = case.h @ net.V.T
     y, delta = jax.nn.sigmoid(o), jax.grad(lambda o: 0.5 * ((jax.nn.sigmoid(o) - case.target) ** 2).sum())(o)
-    back, to_input = case.dh[:-1], case.dx[1:]
-    cell = jaxrnn.vanilla(config.size, config.size, dtype=jnp.float64)
+    cell = jaxrnn.vanilla(size, size, dtype=jnp.float64)
     final = jaxrnn.unroll(cell, jaxrnn.VanillaParams(net.W.T, net.U.T, net.b), case.x)[0]
+    return Truths(case, before, by_weights, tensor, A @ x - goal, in_chain, y, delta, final)
+
+
+def gradient_rows(config: Config) -> list[Row]:
+    """Return rows 1 to 11. The formulas are run in NumPy, where nothing has to be compiled."""
+    case_key, goal_key, _ = keys(config)
+    case, before, by_weights, tensor, by_product, in_chain, y, delta, final = jax.device_get(
+        truths(case_key, goal_key, config.size, config.time)
+    )
+    net, truth, last = case.net, case.dnet, config.time - 1
+    right = texts.bptt(case)
+    right_loop = error(texts.state_gradients(case), case.dh)
+    right_weights = error((right.W, right.U, right.b), (truth.W, truth.U, truth.b))
+    A, x = net.V, case.x[0]
+    right_product = max(
+        error(texts.product_tensor(A, x), tensor), error(texts.product_in_chain(by_product, x), in_chain)
+    )
+    back, to_input = case.dh[:-1], case.dx[1:]
     column = net._replace(b=net.b[:, None])
     return [
         row(
@@ -194,7 +226,7 @@ def gradient_rows(config: Config) -> list[Row]:
             ("b_h: no update", lambda: texts.delta_rule_claim(case).b, truth.b),
             (
                 "W_x - ΔW_x with one output less, K = H - 1",
-                lambda: net.W - texts.delta_rule_claim(case._replace(delta=case.delta[:, :-1])).W,
+                lambda: jnp.subtract(net.W, texts.delta_rule_claim(case._replace(delta=case.delta[:, :-1])).W),
                 truth.W,
             ),
         ),

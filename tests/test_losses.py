@@ -46,6 +46,14 @@ def sigmoid(p, y, mask):
 
 
 SMOOTHED = functools.partial(losses.softmax_cross_entropy, label_smoothing=0.1)
+
+
+@functools.cache
+def value_and_gradient(loss):
+    """Return the loss and its gradient in one jitted function, the same whenever it is asked for."""
+    return jax.jit(jax.value_and_grad(loss))
+
+
 CASES = [
     pytest.param(losses.half_squared_error, half_squared, TARGETS, id="half_squared_error"),
     pytest.param(losses.mean_squared_error, mean_squared, TARGETS, id="mean_squared_error"),
@@ -86,7 +94,7 @@ def test_padding_reaches_neither_value_nor_gradient(loss, reference, targets, ba
         dirty = np.where(MASK[..., None], targets, np.float32(bad))
     else:
         dirty = np.where(MASK, targets, -99)
-    both = jax.jit(jax.value_and_grad(loss))
+    both = value_and_gradient(loss)
     value, gradient = both(padded, dirty, MASK)
     clean, clean_gradient = both(PREDICTIONS, targets, MASK)
     assert value == clean
@@ -100,9 +108,7 @@ def test_padding_reaches_neither_value_nor_gradient(loss, reference, targets, ba
 @pytest.mark.parametrize(("loss", "reference", "targets"), CASES)
 def test_nothing_that_counts_gives_zero(loss, reference, targets):
     del reference
-    value, gradient = jax.jit(jax.value_and_grad(loss))(
-        np.full_like(PREDICTIONS, np.nan), targets, np.zeros((T, B), bool)
-    )
+    value, gradient = value_and_gradient(loss)(np.full_like(PREDICTIONS, np.nan), targets, np.zeros((T, B), bool))
     assert value == 0
     assert not np.any(gradient)
     for shape in ((0, B), (T, 0)):
@@ -113,8 +119,8 @@ def test_nothing_that_counts_gives_zero(loss, reference, targets):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64])
 def test_dtype_is_kept(loss, reference, targets, dtype):
     with jax.enable_x64(dtype == jnp.float64):
-        given = jnp.array(targets) if targets is LABELS else jnp.array(targets, dtype)
-        value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.array(PREDICTIONS, dtype), given, jnp.array(MASK))
+        given = targets if targets is LABELS else targets.astype(dtype)
+        value, gradient = value_and_gradient(loss)(PREDICTIONS.astype(dtype), given, MASK)
         assert value.dtype == gradient.dtype == dtype
         tolerance = 1e-12 if dtype == jnp.float64 else 0.05
         np.testing.assert_allclose(float(value), reference(PREDICTIONS.astype(float), targets, MASK), rtol=tolerance)
@@ -122,7 +128,7 @@ def test_dtype_is_kept(loss, reference, targets, dtype):
 
 @pytest.mark.parametrize(("loss", "reference", "targets"), CASES)
 def test_gradient_is_central_differences(loss, reference, targets):
-    gradient = np.asarray(jax.grad(loss)(PREDICTIONS, targets, MASK))
+    gradient = np.asarray(value_and_gradient(loss)(PREDICTIONS, targets, MASK)[1])
     wide, eps = PREDICTIONS.astype(np.float64), 1e-6
     for index in itertools.product(range(T), range(B), range(K)):
         ends = []
@@ -248,11 +254,9 @@ def test_ctc_padding_reaches_neither_value_nor_gradient():
     mask = np.arange(T)[:, None] < CTC_LENGTHS
     dirty = np.where(mask[..., None], CTC_LOGITS, np.float32(np.nan))
 
-    def loss(logits):
-        return ctc(logits, labels, lengths=CTC_LENGTHS, label_lengths=label_lengths)
-
-    value, gradient = jax.value_and_grad(loss)(dirty)
-    clean, clean_gradient = jax.value_and_grad(loss)(CTC_LOGITS)
+    both = functools.partial(value_and_gradient(losses.ctc), lengths=CTC_LENGTHS, label_lengths=label_lengths)
+    value, gradient = both(dirty, labels)
+    clean, clean_gradient = both(CTC_LOGITS, labels)
     assert value == clean
     np.testing.assert_array_equal(gradient, clean_gradient)
     assert not np.any(np.asarray(gradient)[~mask])
@@ -274,7 +278,7 @@ def test_ctc_sequences_without_steps_do_not_count():
 
 
 def test_ctc_impossible_targets_are_large_and_finite():
-    value, gradient = jax.value_and_grad(ctc)(CTC_LOGITS[:2, 0], np.array([1, 1]))  # needs three steps
+    value, gradient = value_and_gradient(losses.ctc)(CTC_LOGITS[:2, 0], np.array([1, 1]))  # needs three steps
     assert value > 9e4
     assert np.all(np.isfinite(gradient))
 
@@ -283,8 +287,8 @@ def test_ctc_impossible_targets_are_large_and_finite():
 def test_ctc_dtype_is_kept(dtype, x64):
     labels, label_lengths = ctc_arguments()
     with jax.enable_x64(x64):
-        value, gradient = jax.value_and_grad(ctc)(
-            jnp.array(CTC_LOGITS, dtype), labels, lengths=CTC_LENGTHS, label_lengths=label_lengths
+        value, gradient = value_and_gradient(losses.ctc)(
+            CTC_LOGITS.astype(dtype), labels, lengths=CTC_LENGTHS, label_lengths=label_lengths
         )
     assert value.dtype == gradient.dtype == dtype
 
@@ -313,7 +317,7 @@ def test_losses_against_torch():
         predictions = torch.tensor(PREDICTIONS, requires_grad=True)
         expected = reference(predictions, torch.tensor(targets))
         expected.backward()
-        value, gradient = jax.value_and_grad(loss)(PREDICTIONS, targets, MASK)
+        value, gradient = value_and_gradient(loss)(PREDICTIONS, targets, MASK)
         np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
         np.testing.assert_allclose(gradient, predictions.grad.numpy(), rtol=1e-4, atol=1e-6)
 
@@ -326,7 +330,9 @@ def test_losses_against_torch():
         reduction="none",
     ).mean()
     expected.backward()
-    value, gradient = jax.value_and_grad(ctc)(CTC_LOGITS, labels, lengths=CTC_LENGTHS, label_lengths=label_lengths)
+    value, gradient = value_and_gradient(losses.ctc)(
+        CTC_LOGITS, labels, lengths=CTC_LENGTHS, label_lengths=label_lengths
+    )
     np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
     np.testing.assert_allclose(gradient, logits.grad.numpy(), rtol=1e-4, atol=1e-5)
 
@@ -400,5 +406,7 @@ def test_ctc_wrong_arguments(change, error, message):
 
 
 def test_ctc_label_out_of_range_under_jit_is_nan():
-    assert np.isnan(ctc(CTC_LOGITS, np.full((4, 2), 3)))
-    assert np.isnan(ctc(CTC_LOGITS, np.full((4, 2), -1)))
+    labels, label_lengths = ctc_arguments()
+    for label in (3, -1):
+        wrong = np.full_like(labels, label)
+        assert np.isnan(ctc(CTC_LOGITS, wrong, lengths=CTC_LENGTHS, label_lengths=label_lengths))

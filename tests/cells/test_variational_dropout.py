@@ -10,9 +10,8 @@ import pytest
 
 import jaxrnn
 from tests.cells.keyed import assert_mean, keyed
-from tests.examples import one_by_one
 from tests.layers.stepping import step_of
-from tests.registry import D, H, assert_trees_close, noisy_params, normal_like
+from tests.registry import D, H, assert_trees_close, normal_like
 
 T, B = 3, 2
 RESETS = np.array([[False, True], [True, False], [False, True]])
@@ -26,9 +25,9 @@ def dropped(factory=jaxrnn.gru, dtype=jnp.float64):
 def drawn(cell, key):
     """Return parameters, a sequence and a carry to start from."""
     keys = jax.random.split(key, 3)
-    params = noisy_params(cell, keys[0])
-    dtype = jax.tree.leaves(params)[0].dtype
-    return params, jax.random.normal(keys[1], (T, B, D), dtype), normal_like(keys[2], cell.initial_carry(params, (B,)))
+    params = normal_like(keys[0], jax.eval_shape(cell.init, key))
+    xs = normal_like(keys[1], jax.ShapeDtypeStruct((T, B, D), jax.tree.leaves(params)[0].dtype))
+    return params, xs, normal_like(keys[2], jax.eval_shape(lambda: cell.initial_carry(params, (B,))))
 
 
 def transparent(features=D, *, rate=0.5, input_rate=0.5):
@@ -55,9 +54,13 @@ def test_values_are_those_of_keras(key, monkeypatch):
     """With the same weights, and with our masks in place of its own, the same one for each of its gates."""
     cell = dropped(dtype=jnp.float32)
     params, xs, h = drawn(cell, key)
-    _, ys = jaxrnn.unroll(cell, params, xs, h, key=key)
-    input_mask = transparent().inputs((), jnp.ones((T, B, D)), key).z[0]
-    carry_mask = cell.inputs(params, xs, key).noise[0]
+
+    @jax.jit
+    def run(params, xs, h):
+        _, ys = jaxrnn.unroll(cell, params, xs, h, key=key)
+        return ys, transparent().inputs((), jnp.ones((T, B, D)), key).z[0], cell.inputs(params, xs, key).noise[0]
+
+    ys, input_mask, carry_mask = run(params, xs, h)
 
     def in_their_order(array):
         r, u, n = np.split(np.asarray(array), 3, axis=-1)
@@ -69,14 +72,14 @@ def test_values_are_those_of_keras(key, monkeypatch):
         biases = np.stack([in_their_order(params.bias), recurrent_bias])
         theirs.set_weights([in_their_order(params.input), in_their_order(params.recurrent), biases])
         theirs._dropout_mask, theirs._recurrent_dropout_mask = [input_mask] * 3, [carry_mask] * 3
-        for x, y in zip(xs, ys, strict=True):
+        for x, y in zip(np.asarray(xs), np.asarray(ys), strict=True):
             h, _ = theirs.call(x, [h], training=True)
             np.testing.assert_allclose(y, h, atol=1e-6)
 
 
 def test_one_mask_a_sequence_at_all_steps(key):
     cell = transparent(64, rate=0.25, input_rate=0.75)
-    zs, masks = cell.inputs((), jnp.ones((T, 20, 64)), key)
+    zs, masks = jax.device_get(jax.jit(cell.inputs)((), np.ones((T, 20, 64), np.float32), key))
     for noise, kept in ((zs, 0.25), (masks, 0.75)):
         assert (noise == noise[:1]).all()
         assert len({tuple(row) for row in noise[0].tolist()}) == 20
@@ -100,7 +103,7 @@ def test_the_mean_over_keys_of_what_the_product_sees(key):
 
 def test_a_part_of_the_carry_that_the_product_does_not_see_has_no_mask(key):
     cell = dropped(factory=jaxrnn.lstm, dtype=jnp.float32)
-    noise = cell.inputs(cell.init(key), jnp.ones((T, B, D)), key).noise
+    noise = jax.eval_shape(lambda: cell.inputs(cell.init(key), jnp.ones((T, B, D)), key)).noise
     assert noise.h.shape == (T, B, H)
     assert noise.c is None
 
@@ -110,27 +113,30 @@ def test_without_a_key_it_is_the_cell(key, float64):
     plain = jaxrnn.gru(D, H, dtype=jnp.float64)
     params, xs, h = drawn(plain, key)
     run = jax.jit(functools.partial(jaxrnn.unroll, dropped()))
-    assert_trees_close(run(params, xs, h), jaxrnn.unroll(plain, params, xs, h), tolerance=1e-15)
+    without = jax.jit(functools.partial(jaxrnn.unroll, plain))
+    assert_trees_close(run(params, xs, h), without(params, xs, h), tolerance=1e-15)
     noisy = run(params, xs, h, key=key)
     assert_trees_close(run(params, xs, h, key=key), noisy, tolerance=0)
-    assert (run(params, xs, h, key=jax.random.fold_in(key, 1))[1] != noisy[1]).any()
+    assert np.any(np.asarray(run(params, xs, h, key=jax.random.fold_in(key, 1))[1]) != np.asarray(noisy[1]))
 
 
 def test_apply_and_step_agree_under_one_key(key, float64):
     cell = jaxrnn.variational_dropout(jaxrnn.learned_carry(jaxrnn.lstm(D, H, dtype=jnp.float64)), 0.5, input_rate=0.5)
     layer = jaxrnn.recurrent(cell)
-    params, xs = noisy_params(cell, key), jax.random.normal(key, (T, B, D))
+    params = normal_like(key, jax.eval_shape(cell.init, key))
+    xs = normal_like(key, np.zeros((T, B, D)))
     carry = layer.initial_carry(params, (B,))
-    final, ys = one_by_one(layer.apply, params, xs, carry, key=key)
-    for x, expected in zip(xs, ys, strict=True):
-        carry, y = one_by_one(step_of(layer), params, carry, x, key=key)
+    final, ys = jax.jit(layer.apply)(params, xs, carry, key=key)
+    step = jax.jit(step_of(layer))
+    for x, expected in zip(np.asarray(xs), np.asarray(ys), strict=True):
+        carry, y = step(params, carry, x, key=key)
         assert_trees_close(y, expected)
     assert_trees_close(carry, final)
 
 
 def test_gradients_with_noise(key):
     """By autodiff, by the engine and by differences."""
-    xs, cell = jax.random.normal(key, (T, B, D), jnp.float32), keyed(dropped(dtype=jnp.float32), key)
+    xs, cell = normal_like(key, np.zeros((T, B, D), np.float32)), keyed(dropped(dtype=jnp.float32), key)
     check = jaxrnn.check_gradients(cell, xs, **PADDED, key=key, verbose=False)
     assert all(row.adjoint is not None for row in check.rows)
 

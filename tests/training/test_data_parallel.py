@@ -9,7 +9,8 @@ import pytest
 import jaxrnn
 from jaxrnn.losses import mean_squared_error
 from jaxrnn.training import data_parallel, train_state, train_step, truncated_loss, windows
-from tests.registry import BY_NAME, assert_trees_close, noisy_params
+from tests.models.drawing import params_of
+from tests.registry import BY_NAME, assert_trees_close
 
 T, B, D, H = 5, 4, 2, 3
 LENGTHS = np.array([5, 1, 2, 0])  # on two devices, 6 steps count on one and 2 on the other
@@ -17,9 +18,8 @@ BOTH = jax.devices()[:2]
 
 
 @pytest.fixture
-def batch(key, float64):
-    xs_key, ys_key = jax.random.split(key)
-    xs, ys = jax.random.normal(xs_key, (T, B, D)), jax.random.normal(ys_key, (T, B, H))
+def batch(rng, float64):
+    xs, ys = (jnp.array(rng.normal(size=(T, B, size))) for size in (D, H))
     return {"xs": xs, "ys": ys, "lengths": jnp.array(LENGTHS)}
 
 
@@ -36,7 +36,6 @@ def errors(cell, params, batch):
 @pytest.mark.parametrize("name", ["vanilla-tanh", "learned-lstm", "gru-before", "user-gru"])
 def test_a_masked_sum_equals_one_device(name, key, batch):
     cell = BY_NAME[name].cell(jnp.float64)
-    params = noisy_params(cell, key)
 
     def mean(params, batch):
         total, count = errors(cell, params, batch)
@@ -45,18 +44,25 @@ def test_a_masked_sum_equals_one_device(name, key, batch):
     def pair(params, batch):
         return errors(cell, params, batch)
 
-    expected = jax.jit(jax.value_and_grad(mean))(params, batch)
-    parallel = jax.jit(data_parallel(pair, batch_axis=AXES))(params, batch)
-    alone = jax.jit(data_parallel(pair, BOTH[1:], batch_axis=AXES))(params, batch)
+    @jax.jit
+    def on_one(*args):
+        return jax.value_and_grad(mean)(*args), data_parallel(pair, BOTH[1:], batch_axis=AXES)(*args)
+
+    @jax.jit
+    def on_both(*args):
+        return [data_parallel(loss, batch_axis=AXES)(*args) for loss in (pair, mean)]
+
+    params = params_of(cell, key)
+    expected, alone = on_one(params, batch)
+    parallel, means = on_both(params, batch)
     assert_trees_close(parallel, expected)
     assert_trees_close(alone, expected)
-    means = jax.jit(data_parallel(mean, batch_axis=AXES))(params, batch)
     assert abs(float(means[0] - expected[0])) > 1e-3  # a mean of means is another loss
 
 
 def test_a_mean_equals_one_device_without_jit(key, batch):
     cell = jaxrnn.vanilla(D, H, dtype=jnp.float64)
-    params = cell.init(key)
+    params = params_of(cell, key)
 
     def loss(params, batch):
         xs, scale = batch
@@ -64,14 +70,14 @@ def test_a_mean_equals_one_device_without_jit(key, batch):
 
     inputs = batch["xs"], jnp.array(3.0)
     parallel = data_parallel(loss, BOTH, batch_axis=(1, None))(params, inputs)
-    assert_trees_close(parallel, jax.value_and_grad(loss)(params, inputs))
+    assert_trees_close(parallel, jax.jit(jax.value_and_grad(loss))(params, inputs))
 
 
 def test_the_devices_sum_once(key, batch):
     """One reduction for each array, the loss, the weight and the gradients, and none gathered."""
     cell = jaxrnn.lstm(D, H, dtype=jnp.float64)
     gradient = jax.jit(data_parallel(lambda params, batch: errors(cell, params, batch), batch_axis=AXES))
-    params = cell.init(key)
+    params = params_of(cell, key)
     jaxpr = str(jax.make_jaxpr(gradient)(params, batch))
     assert jaxpr.count(" = psum") == 2 + len(params)
     assert "all_gather" not in jaxpr
@@ -79,11 +85,11 @@ def test_the_devices_sum_once(key, batch):
 
 def test_where_nothing_counts_the_loss_is_zero(key, batch):
     cell = jaxrnn.vanilla(D, H, dtype=jnp.float64)
-    nothing = {**batch, "lengths": jnp.zeros_like(batch["lengths"])}
+    nothing = {**batch, "lengths": jnp.array(np.zeros_like(LENGTHS))}
     gradient = jax.jit(data_parallel(lambda params, batch: errors(cell, params, batch), batch_axis=AXES))
-    loss, grads = gradient(cell.init(key), nothing)
+    loss, grads = gradient(params_of(cell, key), nothing)
     assert loss == 0
-    assert not any(leaf.any() for leaf in jax.tree.leaves(grads))
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(grads))
 
 
 def test_a_step_s_noise_differs_between_devices():
@@ -96,14 +102,14 @@ def test_a_step_s_noise_differs_between_devices():
     assert len(np.unique(state.carry)) == 4
 
 
-def test_a_truncated_run_equals_one_device(key, float64):
+def test_a_truncated_run_equals_one_device(key, rng, float64):
     """Five updates by Adam with a carry that is handed on: parameters, carry and metrics."""
     cell = jaxrnn.lstm(D, H, dtype=jnp.float64)
     layer = jaxrnn.recurrent(cell)
-    xs, ys = jax.random.normal(key, (12, B, D)), jnp.ones((12, B, H))
+    xs, ys = rng.normal(size=(12, B, D)), np.ones((12, B, H))
     window, _ = windows(xs, ys, 3, 4)
     axes = window(0)._replace(xs=1, targets=1, mask=1, resets=None, start=0)
-    params, optimizer = layer.init(key), optax.adam(jnp.float64(1e-2))
+    params, optimizer = params_of(layer, key), optax.adam(jnp.float64(1e-2))
 
     def run(**options):
         state = train_state(params, optimizer, key, layer.initial_carry(params, (B,)))

@@ -1,5 +1,7 @@
 """Truncated BPTT: which step is in which window, and its gradient against one written out step by step."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,15 +11,17 @@ import pytest
 import jaxrnn
 from jaxrnn.losses import half_squared_error, mean_squared_error
 from jaxrnn.training import gradient_descent, train_state, train_step, truncated_loss, windows
+from tests.models.drawing import params_of
 
 N, B = 7, 2
-XS = np.asarray(jax.random.normal(jax.random.key(1), (N, B, 3)))
-YS = np.asarray(jax.random.normal(jax.random.key(2), (N, B, 4)))
+XS, YS = (np.random.default_rng(0).standard_normal((N, B, size), dtype=np.float32) for size in (3, 4))
+KEY = jax.random.key(0)
 LAYERS = {
     "gru": jaxrnn.recurrent(jaxrnn.gru(3, 4)),
     "lstm": jaxrnn.serial(jaxrnn.dense(3, 5), jaxrnn.recurrent(jaxrnn.lstm(5, 6)), jaxrnn.dense(6, 4)),
     "learned": jaxrnn.recurrent(jaxrnn.learned_carry(jaxrnn.vanilla(3, 4))),
 }
+PARAMS = {name: params_of(layer, KEY) for name, layer in LAYERS.items()}
 SIZES = [(1, 1), (3, 3), (2, 5), (3, 4), (4, 9), (7, 7), (5, 20), (20, 20), (1, 7)]
 
 
@@ -63,36 +67,54 @@ def test_masks_and_resets_are_cut_like_the_rest():
     np.testing.assert_array_equal(window(2).mask, np.concatenate([mask[4:], np.zeros((2, B), bool)]))
 
 
-def reference(layer, all_params, k1, k2, mask=None, resets=None):
-    """Return loss and gradient of each update, one step of the layer at a time.
+@functools.cache
+def step_of(name):
+    """Return a step of a layer that may begin the sequence, reset or keep the carry, and its transpose."""
+    layer = LAYERS[name]
+    assert layer.step is not None
+    step_once = layer.step
+
+    def step(params, carry, x, begin, reset, keep):
+        start = layer.initial_carry(params, (B,))
+        carry = jax.tree.map(lambda new, old: jnp.where(begin, new, old), start, carry)
+        after, y = step_once(params, carry, x, reset=reset)
+        return jax.tree.map(lambda new, old: jnp.where(keep[:, None], new, old), after, carry), y
+
+    def back(params, carry, inputs, cotangents):
+        return jax.vjp(lambda *args: step(*args, *inputs), params, carry)[1](cotangents)
+
+    return jax.jit(step), jax.jit(back)
+
+
+error_of = jax.jit(jax.value_and_grad(half_squared_error))
+
+
+def reference(name, all_params, k1, k2, mask=None, resets=None):
+    """Return the loss and the gradient of each update of one pass, step by step.
 
     Update i has the parameters ``all_params[i]``. The carry before step s is the one that the update
     which first reached step s computed, as a constant.
     """
-    carries = {0: None}
+    step, back = step_of(name)
+    keep, reset = np.ones((N, B), bool) if mask is None else mask, np.zeros((N, B), bool) if resets is None else resets
+    inputs = [(XS[t], t == 0, reset[t], keep[t]) for t in range(N)]
+    nothing = jax.tree.map(np.zeros_like, LAYERS[name].initial_carry(all_params[0], (B,)))
+    carries = {0: nothing}
     results = []
-    step = jax.jit(layer.step)
     for i, params in enumerate(all_params):
         stop = min((i + 1) * k1, N)
-        start = max((i + 1) * k1 - k2, 0)
-
-        def loss(params, start=start, stop=stop, first=i * k1):
-            carry, reached, outputs = carries[start], {}, []
-            if start == 0:
-                carry = layer.initial_carry(params, (B,))
-            for t in range(start, stop):
-                after, y = step(params, carry, XS[t], reset=None if resets is None else resets[t])
-                if mask is not None:
-                    keep = mask[t][:, None]
-                    after = jax.tree.map(lambda new, old, keep=keep: jnp.where(keep, new, old), after, carry)
-                carry = after
-                reached[t + 1] = carry
-                if t >= first:
-                    outputs.append(y)
-            counted = None if mask is None else mask[first:stop]
-            return half_squared_error(jnp.stack(outputs), YS[first:stop], counted), reached
-
-        (value, reached), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        start, first = max((i + 1) * k1 - k2, 0), i * k1
+        reached, outputs = {start: carries[start]}, []
+        for t in range(start, stop):
+            reached[t + 1], y = step(params, reached[t], *inputs[t])
+            outputs.append(y)
+        counted = None if mask is None else mask[first:stop]
+        value, dys = jax.device_get(error_of(np.stack(outputs[first - start :]), YS[first:stop], counted))
+        dys = [*np.zeros((first - start, B, YS.shape[-1]), np.float32), *dys]
+        gradient, dcarry = jax.tree.map(np.zeros_like, params), nothing
+        for t in reversed(range(start, stop)):
+            dparams, dcarry = back(params, reached[t], inputs[t], (dcarry, dys[t - start]))
+            gradient = jax.tree.map(np.add, gradient, dparams)
         carries[max((i + 2) * k1 - k2, 0)] = reached.get(max((i + 2) * k1 - k2, 0))
         results.append((value, gradient))
     return results
@@ -107,11 +129,11 @@ def test_gradient_is_that_of_the_loop(name, k1, k2):
     loss_fn = jax.jit(jax.value_and_grad(truncated_loss(layer, half_squared_error, k1, k2), has_aux=True))
     window, count = windows(XS, YS, k1, k2)
     # Parameters that change between updates tell which of them computed a carry.
-    params = layer.init(jax.random.key(0))
-    all_params = [jax.tree.map(lambda p, i=i: p * (1 + 0.1 * i), params) for i in range(count)]
+    params = PARAMS[name]
+    all_params = [jax.tree.map(lambda p, i=i: p * np.float32(1 + 0.1 * i), params) for i in range(count)]
     carry = jax.tree.map(lambda x: x + 7, layer.initial_carry(params, (B,)))  # must not matter: a pass starts anew
-    for i, expected in enumerate(reference(layer, all_params, k1, k2)):
-        (value, (carry, metrics)), gradient = loss_fn(all_params[i], carry, window(i), jax.random.key(0))
+    for i, expected in enumerate(reference(name, all_params, k1, k2)):
+        (value, (carry, metrics)), gradient = loss_fn(all_params[i], carry, window(i), KEY)
         assert metrics == {}
         np.testing.assert_allclose(value, expected[0], rtol=1e-5)
         chex.assert_trees_all_close(gradient, expected[1], rtol=1e-4, atol=1e-5)
@@ -120,13 +142,12 @@ def test_gradient_is_that_of_the_loop(name, k1, k2):
 def test_gradient_with_mask_and_resets_is_that_of_the_loop():
     rng = np.random.default_rng(1)
     mask, resets = rng.random((N, B)) < 0.7, rng.random((N, B)) < 0.3
-    layer, k1, k2 = LAYERS["gru"], 2, 5
-    params = layer.init(jax.random.key(0))
+    layer, params, k1, k2 = LAYERS["gru"], PARAMS["gru"], 2, 5
     window, count = windows(XS, YS, k1, k2, mask=mask, resets=resets)
     loss_fn = jax.jit(jax.value_and_grad(truncated_loss(layer, half_squared_error, k1, k2), has_aux=True))
     carry = layer.initial_carry(params, (B,))
-    for i, expected in enumerate(reference(layer, [params] * count, k1, k2, mask, resets & mask)):
-        (value, (carry, _)), gradient = loss_fn(params, carry, window(i), jax.random.key(0))
+    for i, expected in enumerate(reference("gru", [params] * count, k1, k2, mask, resets & mask)):
+        (value, (carry, _)), gradient = loss_fn(params, carry, window(i), KEY)
         np.testing.assert_allclose(value, expected[0], rtol=1e-5)
         chex.assert_trees_all_close(gradient, expected[1], rtol=1e-4, atol=1e-5)
 
@@ -134,32 +155,37 @@ def test_gradient_with_mask_and_resets_is_that_of_the_loop():
 @pytest.mark.parametrize("name", LAYERS)
 def test_one_window_over_all_is_full_bptt(name):
     layer = LAYERS[name]
-    params = layer.init(jax.random.key(0))
-    carry = layer.initial_carry(params, (B,))
 
-    def full(params):
-        return mean_squared_error(layer.apply(params, XS)[1], YS)
+    @jax.jit
+    def gradients(params, *all_windows):
+        def of(k2, window):
+            gradient = jax.grad(truncated_loss(layer, mean_squared_error, N, k2), has_aux=True)
+            return gradient(params, layer.initial_carry(params, (B,)), window, KEY)[0]
 
-    gradient = jax.jit(jax.grad(truncated_loss(layer, mean_squared_error, N, N), has_aux=True))
-    found, _ = gradient(params, carry, windows(XS, YS, N).window(0), jax.random.key(0))
-    chex.assert_trees_all_close(found, jax.jit(jax.grad(full))(params), rtol=1e-6, atol=1e-7)
+        full = jax.grad(lambda params: mean_squared_error(layer.apply(params, XS)[1], YS))(params)
+        return full, *map(of, (N, N + 4), all_windows)
+
+    full, same, longer = gradients(PARAMS[name], *(windows(XS, YS, N, k2).window(0) for k2 in (N, N + 4)))
+    chex.assert_trees_all_close(same, full, rtol=1e-6, atol=1e-7)
     # A window with room to spare is full BPTT too.
-    longer = jax.jit(jax.grad(truncated_loss(layer, mean_squared_error, N, N + 4), has_aux=True))
-    found, _ = longer(params, carry, windows(XS, YS, N, N + 4).window(0), jax.random.key(0))
-    chex.assert_trees_all_close(found, jax.jit(jax.grad(full))(params), rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(longer, full, rtol=1e-4, atol=1e-6)
 
 
 def test_longer_windows_change_the_gradient():
     layer = LAYERS["gru"]
-    params = layer.init(jax.random.key(0))
-    gradients = []
-    for k2 in (2, 3, 5):
-        window = windows(XS, YS, 2, k2).window
-        loss_fn = jax.grad(truncated_loss(layer, half_squared_error, 2, k2), has_aux=True)
+
+    @jax.jit
+    def gradients(params, all_windows):
         start = layer.initial_carry(params, (B,)) + 0.5
-        gradients.append(jax.jit(loss_fn)(params, start, window(2), jax.random.key(0))[0].recurrent)
-    assert not np.allclose(gradients[0], gradients[1], rtol=1e-2)
-    assert not np.allclose(gradients[1], gradients[2], rtol=1e-2)
+        losses = {k2: truncated_loss(layer, half_squared_error, 2, k2) for k2 in all_windows}
+        return [
+            jax.grad(losses[k2], has_aux=True)(params, start, window, KEY)[0].recurrent
+            for k2, window in all_windows.items()
+        ]
+
+    two, three, five = gradients(PARAMS["gru"], {k2: windows(XS, YS, 2, k2).window(2) for k2 in (2, 3, 5)})
+    assert not np.allclose(two, three, rtol=1e-2)
+    assert not np.allclose(three, five, rtol=1e-2)
 
 
 @pytest.mark.parametrize("batch", [(), (1, 2)])
@@ -167,20 +193,23 @@ def test_other_batch_axes(batch):
     layer, size = LAYERS["gru"], int(np.prod(batch, dtype=int))
     xs, ys = (x[:, :size].reshape(N, *batch, -1) for x in (XS, YS))
     window, _ = windows(xs, ys, 2, 3, batch_axes=len(batch))
-    params = layer.init(jax.random.key(0))
-    carry = layer.initial_carry(params, batch)
-    loss, (after, _) = truncated_loss(layer, half_squared_error, 2, 3)(params, carry, window(1), jax.random.key(0))
-    chex.assert_trees_all_equal_shapes(after, carry)
     flat = windows(XS[:, :size], YS[:, :size], 2, 3).window(1)
-    carry = layer.initial_carry(params, (size,))
-    expected, _ = truncated_loss(layer, half_squared_error, 2, 3)(params, carry, flat, jax.random.key(0))
+    loss_fn = truncated_loss(layer, half_squared_error, 2, 3)
+
+    @jax.jit
+    def both(params, window, flat):
+        carry, flat_carry = (layer.initial_carry(params, axes) for axes in (batch, (size,)))
+        loss, (after, _) = loss_fn(params, carry, window, KEY)
+        chex.assert_trees_all_equal_shapes(after, carry)
+        return loss, loss_fn(params, flat_carry, flat, KEY)[0]
+
+    loss, expected = both(PARAMS["gru"], window(1), flat)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_training_compiles_once_and_learns():
-    layer = LAYERS["lstm"]
+    layer, params = LAYERS["lstm"], PARAMS["lstm"]
     optimizer = gradient_descent(0.5)
-    params = layer.init(jax.random.key(0))
     window, count = windows(XS, np.cumsum(XS[..., :1], 0).repeat(4, -1) / 10, 3, 5)
     loss_fn, traces, losses = truncated_loss(layer, mean_squared_error, 3, 5), [], []
 
@@ -189,7 +218,7 @@ def test_training_compiles_once_and_learns():
         return loss_fn(*arguments)
 
     step = train_step(counted, optimizer)
-    state = train_state(params, optimizer, jax.random.key(0), layer.initial_carry(params, (B,)))
+    state = train_state(params, optimizer, KEY, layer.initial_carry(params, (B,)))
     for i in range(10 * count):
         state, metrics = step(state, window(i))
         losses.append(float(metrics["loss"]))
@@ -225,7 +254,7 @@ def test_wrong_windows(change, error, message):
 
 
 def test_wrong_losses():
-    layer = LAYERS["gru"]
+    layer, params = LAYERS["gru"], PARAMS["gru"]
     with pytest.raises(TypeError, match="layer: expected a jaxrnn Layer, got Cell"):
         truncated_loss(jaxrnn.gru(3, 4), half_squared_error, 3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="loss: expected a function"):
@@ -234,9 +263,8 @@ def test_wrong_losses():
         truncated_loss(layer, half_squared_error, 3, 2)
     with pytest.raises(ValueError, match="index: expected at least 0, got -1"):
         windows(XS, YS, 3).window(-1)
-    params = layer.init(jax.random.key(0))
     arguments = params, layer.initial_carry(params, (B,))
     with pytest.raises(ValueError, match="batch: expected a window of k2 = 5 steps and k1 = 3 targets, got 3 steps"):
-        truncated_loss(layer, half_squared_error, 3, 5)(*arguments, windows(XS, YS, 3).window(0), jax.random.key(0))
+        truncated_loss(layer, half_squared_error, 3, 5)(*arguments, windows(XS, YS, 3).window(0), KEY)
     with pytest.raises(TypeError, match=r"batch: expected a Window .* got tuple"):
-        truncated_loss(layer, half_squared_error, 3)(*arguments, (XS, YS), jax.random.key(0))
+        truncated_loss(layer, half_squared_error, 3)(*arguments, (XS, YS), KEY)
