@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from experiments import runs
+from experiments import runs, tables
 from experiments.listing import descriptions, listing
 
 C = TypeVar("C")
@@ -76,12 +76,14 @@ def _listing(listed: dict[str, str]) -> str:
 
 def _all_quick(names: list[str]) -> int:
     """Run the experiments ``names`` one after the other, each in a process of its own and in few seconds."""
+    began = time.monotonic()
     for name in names:
         start = time.monotonic()
         print(f"--- {PROGRAM} {name} --quick", flush=True)
         if status := subprocess.run([sys.executable, "-m", "experiments", name, "--quick"]).returncode:
             return status
         print(f"--- {name}: {time.monotonic() - start:.0f} seconds", flush=True)
+    print(f"--- all {len(names)}: {time.monotonic() - began:.0f} seconds", flush=True)
     return 0
 
 
@@ -110,6 +112,8 @@ def _execute(name: str, experiment: ModuleType, description: str, arguments: lis
     if len(given) > 1:
         raise runs.InputError(f"--{given[0]} and --{given[1]} exclude each other")
     asked = samples and hasattr(experiment, "asks") and experiment.asks(command.config.sampling)
+    if asked and given not in ([], ["sample"]):
+        raise runs.InputError(f"--{given[0]} trains; name the run that is to answer with --sample")
     if samples and (command.sample is not None or asked):
         directory = runs.find(name, command.sample or runs.LATEST)
         config = runs.read_config(directory, name, experiment.Config)
@@ -136,13 +140,17 @@ def _run(name: str, experiment: ModuleType, config: Any, directory: pathlib.Path
         runs.discard_unused(directory)
         raise
     except runs.Stopped:
+        runs.add_seconds(directory, time.monotonic() - start)
         return 130
     except KeyboardInterrupt:
+        runs.add_seconds(directory, time.monotonic() - start)
         print(f"\nStopped. To continue: {PROGRAM} {name} --resume {directory.name}", file=sys.stderr)
         return 130
-    runs.write_json(directory / "result.json", {"seconds": time.monotonic() - start} | result)
+    seconds = runs.add_seconds(directory, time.monotonic() - start)
+    runs.write_json(directory / "result.json", result | {"seconds": seconds})
+    tables.show([runs.Row(**row) for row in result["rows"]])
     files = ", ".join(sorted(path.name for path in directory.iterdir()))
-    print(f"\nDone in {time.monotonic() - start:.0f} seconds. Everything is in {directory}: {files}")
+    print(f"\nDone in {seconds:.0f} seconds. Everything is in {directory}: {files}")
     return 0
 
 

@@ -176,7 +176,6 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         "train_characters": len(train_tokens),
         "valid_characters": len(valid_tokens),
         "unseen_valid_characters": unseen,
-        "seconds": records[-1]["seconds"],
     }
 
 

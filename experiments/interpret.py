@@ -46,7 +46,8 @@ class Config:
     """What is looked into, and how closely."""
 
     of: str = "char_lm"
-    """EXPERIMENT or EXPERIMENT/RUN; the latest run unless one is named."""
+    """EXPERIMENT or EXPERIMENT/RUN, the latest run unless one is named; of char_lm, sentiment, translation or
+    image_sequence."""
     train: bool = False
     """Make a quick run of the experiment first where there is none."""
     steps: int = 40_000

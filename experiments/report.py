@@ -49,6 +49,7 @@ def report(results: pathlib.Path, folder: pathlib.Path, descriptions: dict[str, 
             _, _, after = rest.partition(end)
             readme = "".join([before, begin, "\n\n", _section(own), "\n\n", end, after])
     _write(folder / "README.md", readme)
+    _drop_unused(folder / "figures", [picture for line in lines for picture in line["pictures"]], readme)
     return list(told)
 
 
@@ -82,6 +83,13 @@ def _copy_pictures(line: dict[str, Any], results: pathlib.Path, figures: pathlib
             picture.convert("RGB").quantize(COLOURS).save(figures / place, optimize=True)
         copied[(figures.name / place).as_posix()] = caption
     return copied
+
+
+def _drop_unused(figures: pathlib.Path, known: list[str], readme: str) -> None:
+    """Remove the pictures of runs that the report has left out, such as those of a second seed."""
+    for picture in known:
+        if f"({picture})" not in readme:
+            (figures.parent / picture).unlink(missing_ok=True)
 
 
 def _section(lines: list[dict[str, Any]]) -> str:

@@ -183,6 +183,14 @@ def from_values(kind: Any, value: Any) -> Any:
     return pathlib.Path(value) if kind is pathlib.Path else value
 
 
+def add_seconds(directory: pathlib.Path, seconds: float) -> float:
+    """Return how long a run has taken, ``seconds`` and those of the processes that it was begun in together."""
+    path = directory / "seconds.json"
+    total = seconds + (read_json(path) if path.exists() else 0.0)
+    write_json(path, total)
+    return total
+
+
 def pin_data(directory: pathlib.Path, about: dict[str, Any], content: str | bytes) -> None:
     """Write down the data of a run in data.json, or make sure that a run goes on with the data it began with.
 

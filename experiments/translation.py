@@ -183,7 +183,6 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         "best_step": trained.step,
         "valid": trained.figures,
         "padding_share": plan.padding_share,
-        "seconds": trained.records[-1]["seconds"],
     }
 
 

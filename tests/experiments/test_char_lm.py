@@ -147,7 +147,7 @@ def test_a_run_killed_at_any_step_resumes_bit_for_bit(
     assert arrays(tmp_path / "checkpoint.safetensors")[".step"] == 120
 
     resumed = char_lm.run(finished.config, tmp_path)
-    assert resumed | {"seconds": 0} == finished.result | {"seconds": 0}
+    assert resumed == finished.result
     for name in ("checkpoint.safetensors", "best.safetensors"):
         first, second = arrays(finished.directory / name), arrays(tmp_path / name)
         assert first.keys() == second.keys()

@@ -56,6 +56,15 @@ def test_runs_become_rows_between_the_marks(folder: pathlib.Path):
     assert "--quick" not in text
 
 
+def test_pictures_of_a_second_seed_do_not_stay(folder: pathlib.Path):
+    results = folder.parent / "results"
+    for seed in ("0", "1"):
+        finish(results, "sums", f"s{seed}", f"--seed {seed} --run s{seed}", float(seed))
+    report(results, folder, NAMES)
+    assert [path.name for path in (folder / "figures" / "sums").iterdir()] == ["s0_curves.png"]
+    assert "± 0.71" in (folder / "README.md").read_text()
+
+
 def test_a_run_may_have_a_table_of_its_own(folder: pathlib.Path):
     results = folder.parent / "results"
     finish(results, "sums", "a", "--run a", 1.25)

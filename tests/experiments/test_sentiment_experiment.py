@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import runs, sentiment
+from experiments.__main__ import _execute
 from experiments.data.sentiment import FILES, Sentences, Sentiment
 from experiments.data.words import UNK, load_words
 from experiments.sentiment_answers import Answer, baselines_of, shown
@@ -133,6 +134,12 @@ def test_a_sentence_is_classified_by_a_run_without_its_vectors(finished: Finishe
     assert re.fullmatch(r"pan, probability (0\.[5-9]|1)\d*", first)
     assert [line.split()[-1] for line in lines] == ["it", "is", "not", "good"]
     assert sum(float(line.split()[0]) for line in lines) == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("option", ["--run", "--resume"])
+def test_an_option_of_training_does_not_say_who_answers(option: str):
+    with pytest.raises(runs.InputError, match=f"{option} trains; name the run that is to answer with --sample"):
+        _execute("sentiment", sentiment, "", [option, "mine", "--text", "not dull"])
 
 
 def test_an_answer_without_attention_is_a_line():
