@@ -1,6 +1,7 @@
 """`learned_carry` and `split_cell`: they agree with the cells that they are made of or stand for."""
 
 import functools
+import re
 from typing import NamedTuple
 
 import jax
@@ -45,6 +46,24 @@ def test_split_cell_equals_the_cell_of_the_library(name, key):
     assert_trees_close(results, expected)
     assert_trees_close(tuple(dparams), (dlibrary.input, dlibrary.recurrent))
     assert_trees_close([dxs, dcarry], others)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_the_way_back_of_a_split_cell_computes_no_gate_and_no_product_again(name, key):
+    """What is left of the update in the compiled backward is arithmetic, and of the product its transpose."""
+    cell = BY_NAME[name].cell(jnp.float64)
+    adjoint = cell.adjoint
+    assert adjoint is not None
+    params = jax.eval_shape(cell.init, key)
+    carry = jax.eval_shape(lambda params: cell.initial_carry(params, (B,)), params)
+    z = jax.eval_shape(lambda params, xs: cell.inputs(params, xs)[0], params, jnp.zeros((T, B, D)))
+    after, y, _, saved = jax.eval_shape(adjoint.forward, params, carry, z)
+    there = str(jax.jit(adjoint.forward).lower(params, carry, z).compile().as_text())
+    back = str(jax.jit(adjoint.backward).lower(params, saved, after, y).compile().as_text())
+    gates = re.compile(r"\b(tanh|logistic|exponential)\(")
+    assert gates.search(there)
+    assert not gates.search(back)
+    assert len(re.findall(r"\bdot\(", back)) == 1
 
 
 class PeepholeParams(NamedTuple):
