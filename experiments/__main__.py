@@ -139,12 +139,10 @@ def _run(name: str, experiment: ModuleType, config: Any, directory: pathlib.Path
     except runs.InputError:
         runs.discard_unused(directory)
         raise
-    except runs.Stopped:
+    except KeyboardInterrupt as stop:
         runs.add_seconds(directory, time.monotonic() - start)
-        return 130
-    except KeyboardInterrupt:
-        runs.add_seconds(directory, time.monotonic() - start)
-        print(f"\nStopped. To continue: {PROGRAM} {name} --resume {directory.name}", file=sys.stderr)
+        if not isinstance(stop, runs.Stopped):  # which has said so
+            print(f"\nStopped. To continue: {PROGRAM} {name} --resume {directory.name}", file=sys.stderr)
         return 130
     seconds = runs.add_seconds(directory, time.monotonic() - start)
     runs.write_json(directory / "result.json", result | {"seconds": seconds})

@@ -24,9 +24,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich.box
 import rich.console
-import rich.table
 
 import jaxrnn
 from experiments import runs, translator
@@ -171,7 +169,6 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         [Alignment(tokenise(x), [*tokenise(y), "(end)"], w) for x, y, w in zip(*shown, weights, strict=True)],
         f"What each word written attends to, {corpus.name}",
     )
-    console.print(table(rows, baselines))
     return {
         "rows": [row._asdict() for row in rows],
         "pictures": {
@@ -283,15 +280,3 @@ def rows_of(
             share = 100 * translator.exact(translations, corpus.test.targets)
             rows.append(Row(what, share, "% exactly right", parameters=parameters))
     return rows
-
-
-def table(rows: list[Row], baselines: dict[str, float]) -> rich.table.Table:
-    """Return the table of the test sentences' figures."""
-    shown = rich.table.Table(title="Test sentences", title_justify="left", box=rich.box.SIMPLE_HEAD)
-    shown.add_column("")
-    shown.add_column("figure", justify="right")
-    for name, figure in baselines.items():
-        shown.add_row(name, f"{figure:.1f} BLEU")
-    for row in rows:
-        shown.add_row(row.what, f"{row.value:.1f} {row.unit}", style="bold")
-    return shown

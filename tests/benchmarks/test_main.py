@@ -68,11 +68,9 @@ def test_a_run_writes_rows_with_all_fields_and_a_picture(tmp_path):
 
 
 SIZES = ["--hidden", "16", "--batches", "4", "--steps", "8", "--warmup", "0"]
+FEW = ["--contenders", "torch", "naive"]
 SMALL = {
-    "gpu": [
-        *[*SIZES, "--cells", "vanilla", "--dtypes", "bfloat16", "--modes", "forward", "--unroll", "2"],
-        *["--contenders", "torch", "naive"],
-    ],
+    "gpu": [*SIZES, *FEW, "--cells", "vanilla", "--dtypes", "bfloat16", "--modes", "forward", "--unroll", "2"],
     "layers": ["--cells", "gru", "--modes", "forward+backward", "--shapes", "4x3x2x5", "--rounds", "1"],
     "memory": ["--cells", "vanilla", "--steps", "5", "--batch", "2", "--hidden", "3", "--rounds", "1"],
     "own_cell": ["--shapes", "4x2x3x5", "--rounds", "1"],
