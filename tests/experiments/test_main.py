@@ -111,7 +111,7 @@ def test_bad_input_is_an_error_in_words(
 def test_a_run_says_what_it_found_and_where_it_lies(finished: tuple[pathlib.Path, str]):
     folder, out = finished
     directory = folder / "results" / "char_lm" / "first"
-    for part in ("unigram", "3-gram", "5-gram", "lzma", "LSTM 1 × 8", "nats/character", "bits/character"):
+    for part in ("unigram", "3-gram", "5-gram", "lzma", "LSTM 1 × 8", "nats/character", "bits/character", "baseline"):
         assert part in out
     assert "Everything is in results/char_lm/first" in out
     config = json.loads((directory / "config.json").read_text())

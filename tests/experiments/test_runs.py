@@ -135,3 +135,10 @@ def test_a_requirement_names_its_option():
     runs.require(True, "batch_size", "at least 1", 0)
     with pytest.raises(runs.InputError, match="--batch-size: expected at least 1, got 0"):
         runs.require(False, "batch_size", "at least 1", 0)
+
+
+def test_the_times_of_a_run_that_was_resumed_add_up(tmp_path: pathlib.Path):
+    assert [runs.add_seconds(tmp_path, seconds) for seconds in (1.5, 2.0)] == [1.5, 3.5]
+    (tmp_path / "seconds.json").write_text("cut sh")
+    with pytest.raises(runs.InputError, match="is damaged"):
+        runs.add_seconds(tmp_path, 1.0)
