@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
-from tests.registry import Entry, noisy_params, normal_like, on_device
+from tests.registry import Entry, noisy_params, normal, normal_like, on_device
 
 TIME, BATCH = 5, 9
 LENGTHS = np.array([5, 5, 5, 5, 3, 2, 4, 4, 0])
@@ -52,7 +52,7 @@ def draw(entry: Entry, seed: int) -> Example:
         cell = entry.cell(jnp.float64)
         params_key, xs_key, carry_key, cotangents_key = jax.random.split(jax.random.key(seed), 4)
         params = noisy_params(cell, params_key)
-        xs = jax.random.normal(xs_key, (TIME, BATCH, *entry.features))
+        xs = normal(xs_key, (TIME, BATCH, *entry.features))
         results = jax.eval_shape(lambda: jaxrnn.unroll(cell, params, xs))
         carry, cotangents = normal_like(carry_key, results[0]), normal_like(cotangents_key, results)
     rng, sequence = np.random.default_rng(seed), np.arange(BATCH)

@@ -271,20 +271,30 @@ OPTIONS = (
 BY_NAME = {entry.name: entry for entry in (*CELLS, *OPTIONS)}
 
 
-def noisy_params(cell: jaxrnn.Cell, key: jax.Array) -> Any:
-    """Draw parameters of which none is zero or alike: biases and learned carries start at zero otherwise."""
-    init_key, noise_key = jax.random.split(key)
-    rng = generator(noise_key)
-    return jax.tree.map(
-        lambda leaf: on_device(np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape), leaf.dtype),
-        cell.init(init_key),
-    )
+def noisy_params(cell: jaxrnn.Cell | jaxrnn.Layer, key: jax.Array) -> Any:
+    """Draw parameters of which none is zero or alike, without ``init``, which JAX compiles for every shape.
+
+    Matrices are normal. Vectors are positive: to biases and learned carries it is the same, gains and weights of valid
+    positions must be.
+    """
+    rng = generator(key)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        values = 0.5 * rng.standard_normal(leaf.shape) if leaf.ndim > 1 else rng.uniform(0.2, 1.0, leaf.shape)
+        return on_device(values, leaf.dtype)
+
+    return jax.tree.map(draw, jax.eval_shape(cell.init, key))
 
 
 def normal_like(key: jax.Array, tree: Any) -> Any:
     """Draw a tree of the structure, shapes and dtypes of ``tree`` (arrays or `jax.ShapeDtypeStruct`)."""
     rng = generator(key)
     return jax.tree.map(lambda leaf: on_device(rng.standard_normal(leaf.shape), leaf.dtype), tree)
+
+
+def normal(key: jax.Array, shape: tuple[int, ...], dtype: Any = float) -> jax.Array:
+    """Draw normal numbers; ``float`` is float64 where that is switched on."""
+    return on_device(generator(key).standard_normal(shape), jax.dtypes.canonicalize_dtype(dtype))
 
 
 def generator(key: jax.Array) -> np.random.Generator:

@@ -11,7 +11,7 @@ import pytest
 from jax.interpreters import partial_eval
 
 import jaxrnn
-from tests.registry import BY_NAME, CELLS, Entry, assert_trees_close, noisy_params, normal_like
+from tests.registry import BY_NAME, CELLS, Entry, assert_trees_close, noisy_params, normal, normal_like
 
 T, B, D, H = 4, 7, 5, 11  # no weight has as many elements as anything that a loop may carry
 
@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
 def example(entry: Entry, gradient: str, around: str = "plain", time: int = T, batch: int = B, hidden: int = H) -> Case:
     cell = sized(entry, D, hidden)
-    params = cell.init(jax.random.key(0))
+    params = noisy_params(cell, jax.random.key(0))
     xs = jnp.ones((time, batch, *entry.features[:-1], D))
     carry = cell.initial_carry(params, (batch,))
 
@@ -166,7 +166,7 @@ def temporary_bytes(function: Any, *arguments: Any) -> int:
 def test_vmap_does_not_make_weight_gradients_per_example(name, optimized):
     time, batch, hidden = 2, 64, 64
     cell = sized(BY_NAME[name], D, hidden)
-    params = cell.init(jax.random.key(0))
+    params = noisy_params(cell, jax.random.key(0))
     xs = jnp.ones((time, batch, D))
 
     def loss(params, xs):
@@ -229,7 +229,7 @@ def hold_together(entry, key, options, given=(True, True, True), time=5, batch=(
     cell = entry.cell(jnp.float64)
     keys = jax.random.split(key, 4)
     params = noisy_params(cell, keys[0])
-    xs = jax.random.normal(keys[1], (time, *batch, 2))
+    xs = normal(keys[1], (time, *batch, 2))
     carry, ys = jax.eval_shape(lambda p: jaxrnn.unroll(cell, p, xs), params)
     values = [normal_like(k, tree) for k, tree in zip(keys[1:], (carry, ys, carry), strict=True)]
     carry, dys, dcarry = (value if there else None for value, there in zip(values, given, strict=True))
@@ -262,14 +262,14 @@ def test_bptt_with_an_argument_left_out(name, around, given, key, float64):
 
 def test_bptt_without_cotangents_is_zero(key):
     cell = jaxrnn.lstm(2, 3)
-    gradients = jax.jit(lambda params: jaxrnn.bptt(cell, params, jnp.ones((4, 2, 2))))(cell.init(key))
+    gradients = jax.jit(lambda params: jaxrnn.bptt(cell, params, jnp.ones((4, 2, 2))))(noisy_params(cell, key))
     assert not any(leaf.any() for leaf in jax.tree.leaves(gradients))
     assert gradients.carry is None
 
 
 def test_bptt_passes_the_learned_carry_s_cotangent_on(key, float64):
     cell = BY_NAME["learned-gru-after"].cell(jnp.float64)
-    params, xs = noisy_params(cell, key), jax.random.normal(key, (5, 2, 2))
+    params, xs = noisy_params(cell, key), normal(key, (5, 2, 2))
 
     def loss(params):
         return 0.5 * (jaxrnn.unroll(cell, params, xs, resets=RESTARTS, gradient="autodiff")[1] ** 2).sum()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxrnn
-from tests.registry import assert_trees_close
+from tests.registry import assert_trees_close, normal
 from tests.test_bptt_transforms import STEPS, B, T, draw
 
 # Second derivatives and forward mode
@@ -150,7 +150,7 @@ def closing_over(where: str, scale: jax.Array) -> jaxrnn.Cell:
 
 def scale_loss(where: str, key: jax.Array, gradient: str) -> Any:
     params = closing_over(where, jnp.ones(())).init(key)
-    xs = jax.random.normal(key, (T, B, 2))
+    xs = normal(key, (T, B, 2))
     return lambda scale: (jaxrnn.unroll(closing_over(where, scale), params, xs, gradient=gradient)[1] ** 2).sum()
 
 
@@ -186,6 +186,6 @@ def test_a_constant_may_be_closed_over(where, key, float64):
         cell = closing_over(where, jnp.array(0.7))
         return (jaxrnn.unroll(cell, cell.init(key), xs, gradient=gradient)[1] ** 2).sum()
 
-    xs = jax.random.normal(key, (T, B, 2))
+    xs = normal(key, (T, B, 2))
     actual, exact = (jax.jit(jax.grad(loss), static_argnums=1)(xs, gradient) for gradient in ("auto", "autodiff"))
     assert_trees_close(actual, exact)

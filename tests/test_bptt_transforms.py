@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import jaxrnn
-from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal_like
+from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal, normal_like
 
 T, B, D = 4, 2, 2
 
@@ -25,7 +25,7 @@ def draw(name: str, key: jax.Array, batch: int = B) -> tuple[jaxrnn.Cell, dict[s
     params_key, xs_key, carry_key = jax.random.split(key, 3)
     params = noisy_params(cell, params_key)
     carry = jax.eval_shape(lambda p: cell.initial_carry(p, (batch,)), params)
-    xs = jax.random.normal(xs_key, (T, batch, *features))
+    xs = normal(xs_key, (T, batch, *features))
     return cell, {"params": params, "xs": xs, "carry": normal_like(carry_key, carry)}
 
 
@@ -210,7 +210,7 @@ def test_integers_in_the_carry_fall_back_to_autodiff(key, float64):
         recur=lambda params, carry: carry[0] @ params,
         update=update,
     )
-    params, xs = cell.init(key), jax.random.normal(key, (T, B, D))
+    params, xs = cell.init(key), normal(key, (T, B, D))
 
     def loss(params, gradient="auto"):
         (h, count), ys = jaxrnn.unroll(cell, params, xs, gradient=gradient)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from tests.registry import CELLS, OPTIONS, D, user_vanilla
+from tests.registry import CELLS, OPTIONS, D, noisy_params, normal, user_vanilla
 
 LENGTHS = np.array([3, 1])
 MASK = np.array([[True, True], [False, True], [True, True]])
@@ -17,9 +17,9 @@ RESETS = np.array([[True, False], [True, True], [True, True]])
 def test_every_cell_passes(entry, key, float64):
     """By autodiff, by hand and by differences, with padding, resets, and some cells in reverse."""
     cell = entry.cell(jnp.float64)
-    xs = jax.random.normal(key, (3, 2, *entry.features))
+    params, xs = noisy_params(cell, key), normal(key, (3, 2, *entry.features))
     options = {"lengths": LENGTHS, "mask": MASK, "resets": RESETS, "reverse": len(entry.name) % 2 == 1}
-    check = jaxrnn.check_gradients(cell, xs, **options, key=key, verbose=False)
+    check = jaxrnn.check_gradients(cell, xs, params, **options, key=key, verbose=False)
     has_adjoint = cell.adjoint is not None
     has_formulas = has_adjoint and cell.adjoint.gradients is not None
     assert check.worst_difference < 1e-6
@@ -56,7 +56,7 @@ def test_arguments_are_used(key):
     cell = user_vanilla(D, 3, dtype=jnp.float64, carry_dtype=None)
     with jax.enable_x64(True):
         params = cell.init(key)
-        xs, carry, large = jax.random.normal(key, (2, D)), jnp.ones(3), jnp.full(3, 1e3)
+        xs, carry, large = normal(key, (2, D)), jnp.ones(3), jnp.full(3, 1e3)
     check = jaxrnn.check_gradients(cell, xs, params, carry, key=key, verbose=False)
     saturated = jaxrnn.check_gradients(cell, xs, params, large, key=key, verbose=False)
     ours, theirs = ({row.leaf: row.norm for row in c.rows} for c in (check, saturated))
@@ -100,7 +100,7 @@ WRONG_BACKWARD = {
 def test_a_wrong_backward_step_is_caught(mistake, key):
     cell = wrong(WRONG_BACKWARD[mistake])
     with pytest.raises(AssertionError, match="gradients disagree") as caught:
-        jaxrnn.check_gradients(cell, jax.random.normal(key, (3, 2, D)), key=key, verbose=False)
+        jaxrnn.check_gradients(cell, normal(key, (3, 2, D)), key=key, verbose=False)
     assert rows_that_are_off(caught.value) == {(way, leaf) for way in ("adjoint", "by hand") for leaf in LEAVES}
 
 
@@ -133,20 +133,20 @@ def mean_for_sum(gradients):
 def test_a_wrong_contraction_is_caught_in_its_own_row_alone(mistake, leaf, key):
     cell = wrong(gradients_error=mistake, factory=lambda d, h: jaxrnn.vanilla(d, d))
     with pytest.raises(AssertionError, match="gradients disagree") as caught:
-        jaxrnn.check_gradients(cell, jax.random.normal(key, (3, 2, D)), key=key, verbose=False)
+        jaxrnn.check_gradients(cell, normal(key, (3, 2, D)), key=key, verbose=False)
     assert rows_that_are_off(caught.value) == {("by hand", leaf)}
 
 
 def test_a_gradient_that_is_not_a_number_is_caught(key):
     cell = wrong(lambda backward: lambda u, slope, dh, dy: backward(u, jnp.nan * slope, dh, dy))
     with pytest.raises(AssertionError, match="gradients disagree"):
-        jaxrnn.check_gradients(cell, jax.random.normal(key, (3, 2, D)), key=key, verbose=False)
+        jaxrnn.check_gradients(cell, normal(key, (3, 2, D)), key=key, verbose=False)
 
 
 def test_a_wrong_derivative_of_a_pair_is_caught(key):
     cell = jaxrnn.vanilla(D, 3, activation=(jnp.sin, jnp.sin))
     with pytest.raises(AssertionError, match="gradients disagree") as caught:
-        jaxrnn.check_gradients(cell, jax.random.normal(key, (3, 2, D)), key=key, verbose=False)
+        jaxrnn.check_gradients(cell, normal(key, (3, 2, D)), key=key, verbose=False)
     assert ("adjoint", "params.recurrent") in rows_that_are_off(caught.value)
 
 
@@ -160,5 +160,5 @@ def test_differences_catch_a_wrong_rule_inside_autodiff(key):
     sine.defjvp(lambda primals, tangents: (jnp.sin(*primals), -jnp.cos(*primals) * tangents[0]))
     cell = jaxrnn.vanilla(D, 3, activation=sine)
     with pytest.raises(AssertionError, match="gradients disagree") as caught:
-        jaxrnn.check_gradients(cell, jax.random.normal(key, (3, 2, D)), key=key, verbose=False)
+        jaxrnn.check_gradients(cell, normal(key, (3, 2, D)), key=key, verbose=False)
     assert ("differences", "params.recurrent") in rows_that_are_off(caught.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal_like
+from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal, normal_like
 
 T, B = 5, 2  # segments of ⌈√5⌉ = 3, and 2 more steps
 STEPS = {
@@ -40,7 +40,7 @@ def example(cell: jaxrnn.Cell, key: Any, batch: tuple[int, ...] = (B,), features
     """Return (params, xs, carry) and cotangents of the results."""
     params_key, xs_key, carry_key, cotangents_key = jax.random.split(key, 4)
     params = noisy_params(cell, params_key)
-    xs = jax.random.normal(xs_key, (T, *batch, *features))
+    xs = normal(xs_key, (T, *batch, *features))
     results = jax.eval_shape(lambda: jaxrnn.unroll(cell, params, xs))
     return (params, xs, normal_like(carry_key, results[0])), normal_like(cotangents_key, results)
 
@@ -126,7 +126,7 @@ def test_autodiff_in_segments_has_every_derivative(key, float64):
 @pytest.mark.parametrize("checkpoint", [*BY_SEGMENTS, 3])
 def test_no_steps_at_all(checkpoint):
     cell = jaxrnn.lstm(2, 3)
-    params, carry = cell.init(jax.random.key(0)), jaxrnn.LSTMCarry(jnp.ones((B, 3)), jnp.ones((B, 3)))
+    params, carry = noisy_params(cell, jax.random.key(0)), jaxrnn.LSTMCarry(jnp.ones((B, 3)), jnp.ones((B, 3)))
     final, ys = jaxrnn.unroll(cell, params, jnp.zeros((0, B, 2)), carry, checkpoint=checkpoint)
     assert_trees_close(final, carry, tolerance=0)
     assert ys.shape == (0, B, 3)
@@ -148,7 +148,7 @@ def test_memory_for_a_loss_on_the_last_state(name, checkpoint, bound, optimized)
     """By XLA's own account, and zs of all steps are nowhere."""
     time, batch, hidden = 1600, 4, 16
     cell = BY_NAME[name].factory(2, hidden, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
-    params, xs = cell.init(jax.random.key(0)), jnp.ones((time, batch, 2))
+    params, xs = noisy_params(cell, jax.random.key(0)), jnp.ones((time, batch, 2))
 
     def temporary_bytes(checkpoint):
         def loss(params, xs):
@@ -165,7 +165,7 @@ def test_memory_for_a_loss_on_the_last_state(name, checkpoint, bound, optimized)
 
 def test_inputs_are_made_a_segment_at_a_time():
     cell = jaxrnn.lstm(2, 16)
-    params, xs = cell.init(jax.random.key(0)), jnp.ones((100, 4, 2))
+    params, xs = noisy_params(cell, jax.random.key(0)), jnp.ones((100, 4, 2))
 
     def shapes(checkpoint):
         loss = lambda params: jaxrnn.unroll(cell, params, xs, checkpoint=checkpoint)[0].h.sum()
@@ -185,7 +185,7 @@ def test_noise_is_the_same_in_segments(key):
         return inner.inputs(params, xs + jax.random.normal(key, xs.shape))
 
     noisy = inner._replace(inputs=inputs)
-    params, xs = inner.init(key), jnp.zeros((T, B, 2))
+    params, xs = noisy_params(inner, key), jnp.zeros((T, B, 2))
     whole, *segments = (
         jax.jit(lambda params, way=way: jaxrnn.unroll(noisy, params, xs, key=key, checkpoint=way))(params)
         for way in (None, 2, "carries")

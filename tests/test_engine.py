@@ -15,7 +15,7 @@ import pytest
 import jaxrnn
 from jaxrnn.loops import ahead_scan, forward_loop, in_place_scan, stacked_scan
 from jaxrnn.steps import Steps
-from tests.registry import BY_NAME, assert_trees_close, noisy_params
+from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal
 
 T, B, D, H = 37, 6, 5, 8  # no other axis has T elements
 FLAGS = jnp.arange(T * B).reshape(T, B) % 3 == 0
@@ -90,7 +90,7 @@ def test_no_loop_copies_its_buffers(name, around, optimized):
     batch, wrap = BATCHES[around]
     cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
     loss = wrap(loss_of(cell, reverse=True))
-    text = compiled(jax.grad(loss, argnums=(0, 1)), cell.init(jax.random.key(0)), jnp.ones((T, *batch, D)))
+    text = compiled(jax.grad(loss, argnums=(0, 1)), noisy_params(cell, jax.random.key(0)), jnp.ones((T, *batch, D)))
     assert copies_of_all_steps(text) == []
 
 
@@ -98,7 +98,7 @@ def test_no_loop_copies_its_buffers(name, around, optimized):
 def test_masks_and_resets_copy_nothing(name, optimized):
     cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
     loss = loss_of(cell, lengths=jnp.arange(B) + 3, mask=~FLAGS, resets=FLAGS)
-    text = compiled(jax.grad(loss, argnums=(0, 1)), cell.init(jax.random.key(0)), jnp.ones((T, B, D)))
+    text = compiled(jax.grad(loss, argnums=(0, 1)), noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D)))
     assert copies_of_all_steps(text) == []
 
 
@@ -123,7 +123,7 @@ def test_every_scan_is_the_same_loop(name, other, key, float64):
     cell = BY_NAME[name].cell(jnp.float64)
     params, adjoint = noisy_params(cell, key), cell.adjoint
     assert adjoint is not None
-    zs = cell.inputs(params, jax.random.normal(key, (T, B, 2)))
+    zs = cell.inputs(params, normal(key, (T, B, 2)))
     carry = cell.initial_carry(params, (B,))
 
     def run(scan):
@@ -147,7 +147,7 @@ def scans(jaxpr: Any) -> Iterator[Any]:
 def gradient_scans(batch: tuple[int, ...], around: Any = lambda loss: loss, **options: Any) -> list[Any]:
     cell = jaxrnn.lstm(D, H)
     grad = jax.grad(around(loss_of(cell, **options)))
-    return list(scans(jax.make_jaxpr(grad)(cell.init(jax.random.key(0)), jnp.ones((T, *batch, D))).jaxpr))
+    return list(scans(jax.make_jaxpr(grad)(noisy_params(cell, jax.random.key(0)), jnp.ones((T, *batch, D))).jaxpr))
 
 
 @pytest.mark.parametrize("around", BATCHES)
@@ -177,7 +177,7 @@ def arrays_of_all_steps(text: str) -> int:
 @pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "gru-before"])
 def test_without_a_gradient_the_loop_reads_zs_and_writes_ys(name, optimized):
     cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
-    params, xs = cell.init(jax.random.key(0)), jnp.ones((T, B, D))
+    params, xs = noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D))
     forward = compiled(lambda params, xs: jaxrnn.unroll(cell, params, xs), params, xs)
     zs_and_ys = len(jax.tree.leaves(cell.inputs(params, xs))) + 1
     assert arrays_of_all_steps(forward) == zs_and_ys
@@ -190,7 +190,7 @@ def test_without_a_gradient_the_loop_reads_zs_and_writes_ys(name, optimized):
 def test_masks_cost_nothing_where_there_are_none(argument):
     """Without them no select is in the program; with any of them there is."""
     cell = jaxrnn.lstm(D, H)
-    params, xs = cell.init(jax.random.key(0)), jnp.ones((T, B, D))
+    params, xs = noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D))
     given = {"lengths": jnp.arange(B), "mask": FLAGS, "resets": FLAGS}[argument]
     plain, masked = (
         str(jax.make_jaxpr(jax.grad(loss_of(cell, **options)))(params, xs)) for options in ({}, {argument: given})

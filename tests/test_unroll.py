@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 # One loop runs all cells either way, so a cell more is run one way, every other cell the other; those that an adjoint
 # of every kind comes from, both.
 BOTH_WAYS = ("vanilla-tanh", "lstm", "gru-after", "gru-before", "learned-lstm", "user-lstm", "user-step")
+CUT = 2  # where a test divides the steps: all that do share two compiled loops, over 2 steps and over the other 3
 CASES = [
     (entry, reverse)
     for number, entry in enumerate(CELLS)
@@ -36,6 +37,12 @@ def example(case):
 @pytest.fixture
 def reverse(case):
     return case[1]
+
+
+def alone(example, reverse, part, b, carry, length, resets):
+    """Return the results for the steps ``part`` of sequence b, without a batch axis."""
+    steps = {"lengths": np.int32(length), "mask": example.mask[part, b], "resets": resets}
+    return forward(example.entry, reverse)(example.params, at(example.xs, (part, b)), carry, **steps)
 
 
 def test_every_form_equals_the_plain_loop(example, reverse):
@@ -97,19 +104,16 @@ def test_two_batch_axes_equal_one(example, reverse):
 
 
 def test_two_halves_equal_the_whole(example, reverse):
-    whole, _ = run(example, reverse)
-    cut = 2
-    halves = [
-        (slice(None, cut), {"lengths": np.minimum(example.lengths, cut)}),
-        (slice(cut, None), {"lengths": np.maximum(example.lengths - cut, 0)}),
-    ]
-    carry, outputs = example.carry, []
-    for part, steps in reversed(halves) if reverse else halves:
-        steps |= {"mask": example.mask[part], "resets": example.resets[part]}
-        carry, ys = forward(example.entry, reverse)(example.params, at(example.xs, part), carry, **steps)
-        outputs.append(ys)
-    ys = jax.tree.map(lambda *parts: np.concatenate(parts), *(reversed(outputs) if reverse else outputs))
-    assert_trees_close((carry, ys), whole)
+    final, ys = run(example, reverse)[0]
+    for b in range(BATCH):
+        parts, carry = [slice(None, CUT), slice(CUT, None)], at(example.carry, b)
+        outputs = {}
+        for part in reversed(parts) if reverse else parts:
+            left = np.clip(example.lengths[b] - (part.start or 0), 0, len(example.xs[part]))
+            carry, outputs[part.start] = alone(example, reverse, part, b, carry, left, example.resets[part, b])
+        assert_trees_close(carry, at(final, b))
+        halves = [outputs[part.start] for part in parts]
+        assert_trees_close(jax.tree.map(lambda *two: np.concatenate(two), *halves), at(ys, (slice(None), b)))
 
 
 def test_masked_steps_might_as_well_not_be_there(example, reverse):
@@ -137,13 +141,12 @@ def test_masked_steps_might_as_well_not_be_there(example, reverse):
 
 
 def test_lengths_equal_truncation(example, reverse):
-    everything = np.ones((TIME, BATCH), bool)
-    (final, ys), _ = run(example, reverse, mask=everything)
-    for b, length in ((4, 3), (7, 4)):
+    (final, ys), _ = run(example, reverse)
+    for b, length in ((4, TIME - CUT), (5, CUT)):
         assert LENGTHS[b] == length
-        arguments = example.params, at(example.xs, (slice(length), b)), at(example.carry, b)
-        truncated = forward(example.entry, reverse)(*arguments, resets=example.resets[:length, b])
-        assert_trees_close(truncated, (at(final, b), at(ys, (slice(length), b))))
+        part = slice(length)
+        truncated = alone(example, reverse, part, b, at(example.carry, b), length, example.resets[part, b])
+        assert_trees_close(truncated, (at(final, b), at(ys, (part, b))))
 
 
 def test_lengths_out_of_range_are_clipped_under_jit(example, reverse):
@@ -167,16 +170,16 @@ def test_reverse_flips_each_sequence_within_its_length(name, pytestconfig):
 @pytest.mark.parametrize("first", [False, True], ids=["", "reset-at-0"])
 def test_resets_split_a_sequence_into_segments(example, reverse, first):
     b, resets = 2, example.resets.copy()
-    resets[:, b] = [first, False, True, True, False]
+    resets[:, b] = np.isin(np.arange(TIME), [0, CUT] if first else [CUT])
     final, ys = run(example, reverse, resets=resets)[0]
     initial, start = example.cell.initial_carry(example.params), at(example.carry, b)
-    segments = [slice(0, 2), slice(2, 3), slice(3, 5)]
+    segments = [slice(0, CUT), slice(CUT, TIME)]
     carry = start
     for segment in reversed(segments) if reverse else segments:
         fresh = resets[segment.start, b] if not reverse else segment.stop < TIME
-        carry, part = forward(example.entry, reverse)(
-            example.params, at(example.xs, (segment, b)), initial if fresh else start
-        )
+        length = segment.stop - segment.start
+        none = np.zeros(length, bool)
+        carry, part = alone(example, reverse, segment, b, initial if fresh else start, length, none)
         assert_trees_close(at(ys, (segment, b)), part)
     assert_trees_close(at(final, b), initial if reverse and first else carry)
 

@@ -13,7 +13,7 @@ import pytest
 import jaxrnn
 from tests import reference
 from tests.examples import at, one_by_one
-from tests.registry import BY_NAME, CELLS, assert_trees_close, noisy_params, normal_like
+from tests.registry import BY_NAME, CELLS, assert_trees_close, noisy_params, normal, normal_like
 
 EVERY_CELL = pytest.mark.parametrize("entry", CELLS, ids=str)
 KINDS = ("vanilla-tanh", "learned-lstm", "gru-before", "conv-gru-1d", "user-lstm", "user-step")
@@ -46,7 +46,7 @@ def test_jit_equals_no_jit_and_compiles_once(entry, key):
     cell = entry.cell()
     params_key, xs_key, other_key = jax.random.split(key, 3)
     params, other_params = noisy_params(cell, params_key), noisy_params(cell, other_key)
-    xs, other_xs = jax.random.normal(xs_key, (2, 3, 2, *entry.features))
+    xs, other_xs = normal(xs_key, (2, 3, 2, *entry.features))
     chex.clear_trace_counter()
     jitted = jax.jit(chex.assert_max_traces(lambda params, xs: gradients(cell, params, xs), n=1))
     first = jitted(params, xs)
@@ -81,7 +81,7 @@ def test_any_options_given_or_not(name, reverse, key, float64):
     entry = BY_NAME[name]
     cell = entry.cell(jnp.float64)
     params_key, xs_key, carry_key, cotangents_key = jax.random.split(key, 4)
-    params, xs = noisy_params(cell, params_key), jax.random.normal(xs_key, (3, 2, *entry.features))
+    params, xs = noisy_params(cell, params_key), normal(xs_key, (3, 2, *entry.features))
     start = normal_like(carry_key, cell.initial_carry(params, (2,)))
     cotangents = normal_like(cotangents_key, jax.eval_shape(lambda: jaxrnn.unroll(cell, params, xs)))
 
@@ -104,7 +104,7 @@ def test_any_options_given_or_not(name, reverse, key, float64):
 def test_learned_carry_gets_its_gradient_through_start_and_resets(name, gradient, reverse, key, float64):
     cell = BY_NAME[name].cell(jnp.float64)
     params_key, xs_key = jax.random.split(key)
-    params, xs = noisy_params(cell, params_key), jax.random.normal(xs_key, (3, 2, 2))
+    params, xs = noisy_params(cell, params_key), normal(xs_key, (3, 2, 2))
     given = normal_like(key, cell.initial_carry(params, (2,)))
 
     def learned(unroll, carry, **options):
@@ -153,7 +153,7 @@ def assert_same_types(actual, expected):
 def test_low_precision_stays_close(name, carry_dtype, key):
     """bfloat16 has 8 bits: values and gradients agree with float32 to a few of their last."""
     low, full = BY_NAME[name].cell(jnp.bfloat16, carry_dtype and jnp.dtype(carry_dtype)), BY_NAME[name].cell()
-    params, xs = noisy_params(low, key), jax.random.normal(key, (3, 2, 2), jnp.bfloat16)
+    params, xs = noisy_params(low, key), normal(key, (3, 2, 2), jnp.bfloat16)
     wide_params, wide_xs = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (params, xs))
     actual = jax.jit(functools.partial(gradients, low, **PADDED))(params, xs, low.initial_carry(params, (2,)))
     wide_carry = full.initial_carry(wide_params, (2,))
@@ -209,7 +209,7 @@ def test_forward_and_gradient_lower_for_every_platform(entry, key):
 def test_steps_per_iteration_change_nothing(entry, key, float64):
     """`unroll=3` over 4 steps, one left over, in both loops."""
     cell = entry.cell(jnp.float64)
-    params, xs = noisy_params(cell, key), jax.random.normal(key, (4, 2, *entry.features))
+    params, xs = noisy_params(cell, key), normal(key, (4, 2, *entry.features))
     one, three = (
         jax.jit(functools.partial(gradients, cell, lengths=np.array([3, 4]), reverse=True, unroll=factor))(params, xs)
         for factor in (1, 3)

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as npst
 
 import jaxrnn
 from tests import reference
-from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal_like
+from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal, normal_like
 
 KINDS = ("vanilla-tanh", "learned-lstm", "gru-before", "learned-user-lstm")
 SIZES, TIMES, BATCHES = ((1, 1), (2, 3)), (0, 1, 2, 5), ((), (2,), (1, 2))  # few: new shapes are compiled anew
@@ -39,7 +39,7 @@ def test_unroll_equals_the_plain_loop(call, seed):
     entry = BY_NAME[name]
     cell = entry.factory(input_size, hidden_size, dtype=jnp.float64, carry_dtype=None, **entry.options)
     params_key, xs_key, carry_key, cotangents_key = jax.random.split(jax.random.key(seed), 4)
-    params, xs = noisy_params(cell, params_key), jax.random.normal(xs_key, (time, *batch, input_size))
+    params, xs = noisy_params(cell, params_key), normal(xs_key, (time, *batch, input_size))
     carry = normal_like(carry_key, cell.initial_carry(params, batch)) if with_carry else None
     types = jax.eval_shape(functools.partial(jaxrnn.unroll, cell), params, xs)
     cotangents = normal_like(cotangents_key, types)

@@ -8,7 +8,7 @@ import pytest
 
 import jaxrnn
 from tests.layers.stepping import step_of, stepwise
-from tests.registry import BY_NAME, CELLS, assert_trees_close, normal_like
+from tests.registry import BY_NAME, CELLS, assert_trees_close, noisy_params, normal_like
 
 T, B, V = 4, 2, 7
 RESETS = jnp.array([[False, True], [True, False], [False, True], [True, True]])
@@ -74,7 +74,7 @@ def inputs(name: str, key: jax.Array, *shape: int) -> jax.Array:
 def drawn(layer: jaxrnn.Layer, key: jax.Array, batch: tuple[int, ...]) -> tuple[Any, Any]:
     """Return parameters and a random carry; integers in it count to two."""
     params_key, carry_key = jax.random.split(key)
-    params = layer.init(params_key)
+    params = noisy_params(layer, params_key)
     carry = layer.initial_carry(params, batch)
     return params, jax.tree.map(lambda leaf: normal_like(carry_key, leaf) if is_floating(leaf) else leaf + 2, carry)
 
@@ -129,7 +129,7 @@ def test_shapes_for_any_batch_axes(name, batch, key, float64):
 def test_two_halves_make_the_whole(name, key, float64):
     """By `apply` with the carry passed on, and by `step` in the second half."""
     layer = LAYERS[name]()
-    params = layer.init(key)
+    params = noisy_params(layer, key)
     xs = inputs(name, key, T, B)
     apply = jax.jit(layer.apply)
     carry, first = apply(params, xs[:2])
@@ -141,7 +141,7 @@ def test_two_halves_make_the_whole(name, key, float64):
 @pytest.mark.parametrize("name", LAYERS)
 def test_no_carry_is_the_initial_carry(name, key, float64):
     layer = LAYERS[name]()
-    params, xs = layer.init(key), inputs(name, key, T, B)
+    params, xs = noisy_params(layer, key), inputs(name, key, T, B)
     apply = jax.jit(layer.apply)
     assert_trees_close(apply(params, xs), apply(params, xs, layer.initial_carry(params, (B,))))
 
@@ -159,7 +159,7 @@ VALID = {
 def test_steps_that_do_not_count_give_zero_and_pass_nothing_on(name, which, key, float64):
     layer = LAYERS[name]()
     arguments, valid = VALID[which]
-    params, xs = layer.init(key), inputs(name, key, T, B)
+    params, xs = noisy_params(layer, key), inputs(name, key, T, B)
     where = valid.reshape(valid.shape + (1,) * (xs.ndim - 2))
     garbage = jnp.full_like(xs, -1 if name in TOKENS else jnp.nan)
 
@@ -187,7 +187,7 @@ def test_steps_that_do_not_count_give_zero_and_pass_nothing_on(name, which, key,
 @pytest.mark.parametrize("name", LAYERS)
 def test_no_steps_and_no_sequences(name, key, float64):
     layer = LAYERS[name]()
-    params = layer.init(key)
+    params = noisy_params(layer, key)
     features = jax.eval_shape(layer.apply, params, inputs(name, key, T, B))[1].shape[-1]
     for time, batch in ((0, B), (T, 0)):
         carry, ys = layer.apply(params, inputs(name, key, time, batch))

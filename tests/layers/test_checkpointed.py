@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from tests.registry import assert_trees_close, normal_like
+from tests.registry import assert_trees_close, noisy_params, normal_like
 
 T, B = 5, 2  # segments of ⌈√5⌉ = 3, and 2 more steps
 FLAGS = np.arange(T * B).reshape(T, B) % 3 != 1
@@ -24,7 +24,7 @@ def stack() -> jaxrnn.Layer:
 def test_values_and_gradients_are_those_of_the_layer(given, key, float64):
     """With a learned initial carry, which a reset inside a segment restores, and a carry given or not."""
     layer = stack()
-    params, xs = layer.init(key), jax.random.normal(key, (T, B, 2))
+    params, xs = noisy_params(layer, key), jax.random.normal(key, (T, B, 2))
     carry = normal_like(key, layer.initial_carry(params, (B,))) if given else None
     options = {name: AROUND[name] for name in given}
     cotangents = normal_like(key, jax.eval_shape(layer.apply, params, xs))
@@ -53,7 +53,7 @@ def test_noise_of_a_segment_is_that_of_its_first_step(key):
 def test_memory_for_a_loss_on_the_last_state(optimized):
     """By XLA's own account, and of two layers at once."""
     layer = jaxrnn.stacked(jaxrnn.lstm, 2, 16, num_layers=2)
-    params, xs = layer.init(jax.random.key(0)), jnp.ones((900, 4, 2))
+    params, xs = noisy_params(layer, jax.random.key(0)), jnp.ones((900, 4, 2))
 
     def temporary_bytes(layer):
         loss = lambda params: (layer.apply(params, xs)[0][-1].h ** 2).sum()
@@ -77,7 +77,7 @@ def test_what_cannot_be_cut(key):
 
 def test_wrong_arguments_are_named_as_by_the_layer(key):
     layer = jaxrnn.checkpointed(jaxrnn.dense(2, 3))
-    params, xs = layer.init(key), jnp.ones((T, B, 2))
+    params, xs = noisy_params(layer, key), jnp.ones((T, B, 2))
     for lengths, error, message in (
         (jnp.array([1.0, 2.0]), TypeError, "lengths: expected integers"),
         (jnp.array([1, 2, 3]), ValueError, r"lengths: expected shape \(2,\)"),

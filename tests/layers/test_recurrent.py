@@ -6,7 +6,7 @@ import pytest
 
 import jaxrnn
 from tests.layers.stepping import step_of
-from tests.registry import BY_NAME, assert_trees_close
+from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal
 
 RESETS = jnp.array([[True, False], [False, True], [False, False]])
 OPTIONS = {"lengths": jnp.array([3, 2]), "mask": ~RESETS, "resets": RESETS}
@@ -16,7 +16,7 @@ OPTIONS = {"lengths": jnp.array([3, 2]), "mask": ~RESETS, "resets": RESETS}
 def test_apply_is_unroll(choices, key, float64):
     cell = BY_NAME["learned-lstm"].cell(jnp.float64)
     layer = jaxrnn.recurrent(cell, **choices)
-    params, xs = cell.init(key), jax.random.normal(key, (3, 2, 2))
+    params, xs = noisy_params(cell, key), normal(key, (3, 2, 2))
     applied = jax.jit(layer.apply)(params, xs, **OPTIONS)
     unrolled = jax.jit(lambda p, xs: jaxrnn.unroll(cell, p, xs, **OPTIONS, **choices))(params, xs)
     assert_trees_close(applied, unrolled, 0.0)
@@ -31,7 +31,7 @@ def test_parameters_and_carry_are_the_cell_s(key):
 
 def test_the_choice_of_gradient_reaches_unroll(key):
     cell = BY_NAME["gru-after"].cell()
-    params, xs = cell.init(key), jnp.ones((3, 2, 2))
+    params, xs = noisy_params(cell, key), jnp.ones((3, 2, 2))
 
     def tangent(gradient):
         layer = jaxrnn.recurrent(cell, gradient=gradient)

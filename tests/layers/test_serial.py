@@ -6,7 +6,7 @@ import pytest
 
 import jaxrnn
 from tests.layers.stepping import step_of
-from tests.registry import BY_NAME, assert_trees_close
+from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal
 
 T, B, V = 4, 2, 7
 RESETS = jnp.array([[False, True], [True, False], [False, True], [False, False]])
@@ -25,7 +25,7 @@ def model(gradient: str = "auto", dtype=jnp.float64) -> jaxrnn.Layer:
 
 def test_one_entry_for_each_child(key):
     layer = model(dtype=jnp.float32)
-    params = layer.init(key)
+    params = noisy_params(layer, key)
     assert [type(entry) for entry in params] == [
         jaxrnn.EmbeddingParams,
         jaxrnn.LearnedCarryParams,
@@ -50,7 +50,7 @@ def test_children_draw_different_parameters(key):
 def test_it_is_one_layer_after_another(key, float64):
     layers = [jaxrnn.dense(2, 2, dtype=jnp.float64), jaxrnn.recurrent(BY_NAME["lstm"].cell(jnp.float64))]
     stack = jaxrnn.serial(*layers)
-    params, xs = stack.init(key), jax.random.normal(key, (T, B, 2))
+    params, xs = noisy_params(stack, key), normal(key, (T, B, 2))
     options = {"lengths": jnp.array([4, 3]), "mask": ~RESETS, "resets": RESETS}
     hidden = layers[0].apply(params[0], xs, **options)[1]
     carry, ys = layers[1].apply(params[1], hidden, **options)
@@ -61,7 +61,7 @@ def test_it_is_one_layer_after_another(key, float64):
 def test_lengths_mask_and_resets_go_to_every_child(key, float64):
     """Left to its first child alone, a stack would give other values in both of its recurrent layers."""
     layer = model()
-    params, xs = layer.init(key), jax.random.randint(key, (T, B), 0, V)
+    params, xs = noisy_params(layer, key), jax.random.randint(key, (T, B), 0, V)
     apply = jax.jit(layer.apply)
     carry, ys = apply(params, xs, lengths=jnp.array([4, 2]), resets=jnp.zeros((T, B), bool).at[2, 0].set(True))
     (short_carry, short), (first_carry, first), (_, second) = (
