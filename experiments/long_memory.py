@@ -5,18 +5,20 @@ of a model without memory, its floor. Every update draws new sequences, from its
 every cell.
 
 Model. A recurrent cell of H units and a linear readout of its outputs, trained by Adam with gradients clipped at
-global norm 1. All cells have the same H, steps and learning rate, and not the same number of parameters. A cell
-has solved the problem if its loss is at most `solved`; training ends at half of that. The best parameters are
-those of the least loss on held-out sequences, and the loss told is that on others, drawn for it alone.
+global norm 1; the recurrent weights of the IndRNN are clipped too, after every update. All cells have the same H,
+steps and learning rate, and not the same number of parameters. A cell has solved the problem if its loss is at most
+`solved`; training ends at half of that. The best parameters are those of the least loss on held-out sequences, and
+the loss told is that on others, drawn for it alone.
 
 Why a cell fails. For the loss of the first answer that may need step 1, ‖∂L/∂carry_1‖ relative to the same norm
-at the step of that answer, by `jaxrnn.analysis.gradient_norms` in float64: the share of the gradient that
+at the step before that answer, by `jaxrnn.analysis.gradient_norms` in float64: the share of the gradient that
 reaches step 1. It is the median over sequences, at the start and for the best parameters. Where it has vanished,
 nothing that early can be learned; a cell may still grow a memory if the answers of some sequences need only
 what is near, as in the adding problem.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, Literal
@@ -24,13 +26,24 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import jaxrnn
 from experiments import memory_report, runs
 from experiments.data.memory import Task, adding, copy
-from experiments.memory_cells import CONTENDERS
+from experiments.memory_cells import CONTENDERS, Contender, landing_on
 from experiments.memory_report import Outcome
-from experiments.training import BEST, METRICS, Diverged, Training, best_params, first_params, independent, train
+from experiments.training import (
+    BEST,
+    METRICS,
+    Diverged,
+    Training,
+    best_params,
+    first_params,
+    independent,
+    optimizer_of,
+    train,
+)
 from jaxrnn.analysis import gradient_norms
 from jaxrnn.training import metrics
 
@@ -117,9 +130,9 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
 
 def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> Outcome:
     """Train a cell in its part of the run, or go on with it, and measure it."""
-    words, make = CONTENDERS[name]
-    print(f"\n{words}", flush=True)
-    cell, own = make(task.inputs, config.hidden, config.length), directory / name
+    contender, own = CONTENDERS[name], directory / name
+    print(f"\n{contender.words}", flush=True)
+    cell = contender.make(task.inputs, config.hidden, config.length)
     model = jaxrnn.serial(jaxrnn.recurrent(cell), jaxrnn.dense(config.hidden, task.outputs))
     drawn = jax.random.fold_in(jax.random.key(config.training.seed), DRAWS)
     train_key, valid_key, test_key, probe_key = jax.random.split(drawn, 4)
@@ -143,6 +156,7 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
             evaluate=lambda params: {"loss": evaluate(params, valid)},
             enough=config.solved / 2,
             run=directory,
+            optimizer=optimizer_for(contender, config),
         )
     except Diverged as error:
         print(error, flush=True)
@@ -154,10 +168,10 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
     evaluated = [record for record in records if record.get("evaluation", {}).get("loss") is not None]
     below = [record for record in evaluated if record["evaluation"]["loss"] <= config.solved]
     first = below[0] if below and measured <= config.solved else {}
-    reach = reach_of(cell, task, task.draw(probe_key, config.gradients))
+    reach = reach_of(cell, model, task, task.draw(probe_key, config.gradients))
     one = jax.tree.map(lambda leaf: leaf[:, :1], test)
     return Outcome(
-        words=words,
+        words=contender.words,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(start)),
         loss=measured,
         solved_step=first.get("step"),
@@ -172,29 +186,38 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
     )
 
 
+def optimizer_for(contender: Contender, config: Config) -> optax.GradientTransformation:
+    """Return the optimizer of a model, the updates of its cell landing where the contender wants them."""
+    optimizer = optimizer_of(config.training)
+    if contender.project is None:
+        return optimizer
+    project = functools.partial(contender.project, steps=config.length)
+    return optax.chain(optimizer, landing_on(lambda params: (project(params[0]), *params[1:])))
+
+
 def batches(task: Task, batch: int, key: Array) -> Callable[[int], tuple[Array, Array]]:
     """Return the function from a step to its sequences."""
     return jax.jit(lambda step: task.draw(jax.random.fold_in(key, step), batch))
 
 
-def reach_of(cell: jaxrnn.Cell, task: Task, drawn: tuple[Array, Array]) -> Callable[[Any], list[float]]:
-    """Return ``(params) -> ‖∂L/∂carry_t‖``, from the step of the first answer, where it is 1, back to step 1.
+def reach_of(
+    cell: jaxrnn.Cell, model: jaxrnn.Layer, task: Task, drawn: tuple[Array, Array]
+) -> Callable[[Any], list[float]]:
+    """Return ``(params) -> ‖∂L/∂carry_t‖``, from the step before the first answer, where it is 1, back to step 1.
 
     L is the loss of that answer; the norms are medians over the sequences ``drawn``, in float64.
     """
     xs, targets = drawn
-    xs, wanted = xs[: task.first + 1], targets[task.first - len(xs) :][:1]
+    before, x, wanted = xs[: task.first], xs[task.first], targets[task.first - len(xs) :][:1]
 
     @jax.jit
-    def norms(params: Any, xs: Array, wanted: Array) -> Array:
-        cell_params, readout = params
-
+    def norms(params: Any, before: Array, x: Array, wanted: Array) -> Array:
         def loss(carries: Any) -> Array:
-            h = getattr(carries, "h", carries)[-1:]
-            _, answer = jaxrnn.dense(h.shape[-1], task.outputs, dtype=h.dtype).apply(readout, h)
+            last = jax.tree.map(lambda leaf: leaf[-1], carries)
+            answer = model.step(params, (last, ()), x)[1][None]
             return task.loss(answer, wanted) * wanted.shape[1]  # a sum: the sequences stay apart
 
-        total = gradient_norms(cell, cell_params, xs, loss).total
+        total = gradient_norms(cell, params[0], before, loss).total
         return jnp.median(total[::-1] / total[-1:], axis=1)
 
     def precise(leaf: Array) -> Array:
@@ -202,6 +225,6 @@ def reach_of(cell: jaxrnn.Cell, task: Task, drawn: tuple[Array, Array]) -> Calla
 
     def reach(params: Any) -> list[float]:
         with jax.enable_x64(True):
-            return norms(*jax.tree.map(precise, (params, xs, wanted))).tolist()
+            return norms(*jax.tree.map(precise, (params, before, x, wanted))).tolist()
 
     return reach

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxrnn
 from experiments import long_memory, memory_report, runs
 from experiments.data import memory
-from experiments.memory_cells import CONTENDERS, chrono
+from experiments.memory_cells import CONTENDERS, chrono, projected, stacked
 from experiments.memory_report import Outcome
 from experiments.training import Training
 
@@ -62,7 +63,7 @@ def test_a_run_leaves_a_training_for_each_cell_and_a_picture(finished: Finished)
     assert [row["value"] for row in result["rows"]] == [told["loss"] for told in result["cells"].values()]
     for told in result["cells"].values():
         assert [step for step, _ in told["curve"]] == [6, 12]
-        assert len(told["reach_start"]) == len(told["reach_end"]) == 4
+        assert len(told["reach_start"]) == len(told["reach_end"]) == 3
         assert told["solved_step"] is None
 
 
@@ -113,18 +114,51 @@ def test_the_gradient_of_a_linear_cell_shrinks_as_its_weights_do():
     task = memory.copy(4)
     cell = jaxrnn.vanilla(task.inputs, 3, activation="identity", recurrent_init=jaxrnn.initializers.orthogonal(0.5))
     model = jaxrnn.serial(jaxrnn.recurrent(cell), jaxrnn.dense(3, task.outputs))
-    reach = long_memory.reach_of(cell, task, task.draw(jax.random.key(0), 2))(model.init(jax.random.key(1)))
-    assert len(reach) == 15, "from the first symbol recalled back to the first shown"
-    np.testing.assert_allclose(reach, 0.5 ** np.arange(15.0), rtol=1e-5)
+    reach = long_memory.reach_of(cell, model, task, task.draw(jax.random.key(0), 2))(model.init(jax.random.key(1)))
+    assert len(reach) == 14, "from the step before the first symbol recalled back to the first shown"
+    np.testing.assert_allclose(reach, 0.5 ** np.arange(14.0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_every_cell_fits_the_model(name: str):
     cell = CONTENDERS[name].make(3, 5, 7)
     params = jax.eval_shape(cell.init, jax.random.key(0))
-    carry, ys = jax.eval_shape(lambda params: jaxrnn.unroll(cell, params, jnp.ones((2, 4, 3))), params)
+    _, ys = jax.eval_shape(lambda params: jaxrnn.unroll(cell, params, jnp.ones((2, 4, 3))), params)
     assert ys.shape == (2, 4, 5)
-    assert getattr(carry, "h", carry).shape == (4, 5), "reach_of takes the output from the carry"
+
+
+def test_stacked_cells_read_one_another():
+    cells = jaxrnn.indrnn(2, 3), jaxrnn.lstm(3, 4)
+    params = stacked(*cells).init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (5, 2, 2))
+    (h, lstm), ys = jaxrnn.unroll(stacked(*cells), params, xs)
+    h_alone, hs = jaxrnn.unroll(cells[0], params[0], xs)
+    lstm_alone, ys_alone = jaxrnn.unroll(cells[1], params[1], hs)
+    for got, wanted in ((ys, ys_alone), (h, h_alone), (lstm.c, lstm_alone.c)):
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+def test_a_projected_cell_reads_a_product_of_its_inputs():
+    cell = jaxrnn.intersection(4, 4)
+    params = projected(cell, inputs=2, hidden=4).init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (5, 3, 2))
+    _, fed = jaxrnn.dense(2, 4).apply(params.inputs, xs)
+    _, ys = jaxrnn.unroll(projected(cell, inputs=2, hidden=4), params, xs)
+    np.testing.assert_allclose(ys, jaxrnn.unroll(cell, params.cell, fed)[1], atol=1e-6)
+
+
+def test_updates_of_the_indrnn_land_within_its_bound():
+    contender = CONTENDERS["indrnn-2"]
+    params = (contender.make(2, 3, 4).init(jax.random.key(0)), jnp.ones(5))
+    config = long_memory.Config(length=4, training=Training(learning_rate=10.0, warmup=0.0))
+    optimizer = long_memory.optimizer_for(contender, config)
+    gradients = jax.tree.map(lambda leaf: jnp.where(jnp.arange(leaf.size).reshape(leaf.shape) % 2, 1.0, -1.0), params)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    moved: Any = optax.apply_updates(params, updates)
+    for layer in moved[0]:
+        np.testing.assert_allclose(layer.recurrent, 2**0.25 * np.array([1, -1, 1]), rtol=1e-6)
+        assert np.abs(layer.input).min() > 5, "only the recurrent weights have a bound"
+    np.testing.assert_allclose(moved[1], [11, -9, 11, -9, 11], rtol=1e-4)
 
 
 def test_chrono_starts_the_gates_to_forget_over_all_times():
