@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxrnn
+from experiments.training import Training, optimizer_of
 from jaxrnn import initializers
 from jaxrnn.types import Array
 
@@ -17,12 +18,20 @@ class Contender(NamedTuple):
 
     words: the cell and its start.
     make: ``(inputs, hidden, steps) -> Cell``, whose outputs have H = ``hidden`` features.
-    project: ``(params, *, steps) -> params``, where every update is to land; None for anywhere.
+    project: ``(params, steps) -> params``, where every update is to land; None for anywhere.
     """
 
     words: str
     make: Callable[[int, int, int], jaxrnn.Cell]
-    project: Callable[..., Any] | None = None
+    project: Callable[[Any, int], Any] | None = None
+
+
+def optimizer_for(contender: Contender, training: Training, steps: int) -> optax.GradientTransformation:
+    """Return the optimizer of ``(cell, readout)`` for T = ``steps``, whose updates land where the contender wants."""
+    optimizer, project = optimizer_of(training), contender.project
+    if project is None:
+        return optimizer
+    return optax.chain(optimizer, landing_on(lambda params: (project(params[0], steps), *params[1:])))
 
 
 def landing_on(project: Callable[[Any], Any]) -> optax.GradientTransformation:
