@@ -123,9 +123,11 @@ def row(task: Task, told: Outcome, published: str) -> runs.Row:
 def show(task: Task, outcomes: Sequence[Outcome]) -> None:
     """Print the table of all cells, those that solved the task first; then the verdicts, and what each answers."""
     title = f"{task.name}: {task.unit} ({task.floor:.4f} without memory)"
-    shown = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown = rich.table.Table(
+        title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     shown.add_column("cell, from start to best", no_wrap=True)
-    for name in ("loss", "weights", "minutes", "gradient\nat step 1", "beginning\nkept"):
+    for name in ("loss", "weights", "min", "gradient\nat step 1", "beginning\nkept"):
         shown.add_column(name, justify="right", no_wrap=True)
     for told in ranked(outcomes):
         reach = f"{told.reach_start[-1]:.0e} → {told.reach_end[-1]:.0e}"
