@@ -5,15 +5,15 @@ of a model without memory, its floor. Every update draws new sequences, from its
 every cell.
 
 Model. A recurrent cell of H units and a linear readout of its outputs, trained by Adam with gradients clipped at
-global norm 1. All cells have the same H, steps and learning rate, and not the same number of parameters. A cell
-has solved the problem if its loss is at most `solved`; training ends at half of that. The best parameters are
-those of the least loss on held-out sequences, and the loss told is that on others, drawn for it alone.
+global norm 1; the recurrent weights of the IndRNN are clipped too, after every update. All cells have the same H,
+steps and learning rate, and not the same number of parameters. A cell has solved the problem if its loss is at most
+`solved`; training ends at half of that. The best parameters are those of the least loss on held-out sequences, and
+the loss told is that on others, drawn for it alone.
 
-Why a cell fails. For the loss of the first answer that may need step 1, ‖∂L/∂carry_1‖ relative to the same norm
-at the step of that answer, by `jaxrnn.analysis.gradient_norms` in float64: the share of the gradient that
-reaches step 1. It is the median over sequences, at the start and for the best parameters. Where it has vanished,
-nothing that early can be learned; a cell may still grow a memory if the answers of some sequences need only
-what is near, as in the adding problem.
+Why a cell fails. Measured are the share of the gradient that reaches step 1 and the share of the beginning that the
+states keep, see `experiments.memory_measures`, both at the start and for the best parameters; how much of the loss is
+that of steps whose answers need no memory; the greatest norm of a gradient before clipping, and how many updates were
+clipped, from means over ten updates; and how far the held-out loss fell in the second half of the training.
 """
 
 import dataclasses
@@ -22,16 +22,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
 from experiments import memory_report, runs
 from experiments.data.memory import Task, adding, copy
-from experiments.memory_cells import CONTENDERS
+from experiments.memory_cells import CONTENDERS, optimizer_for
+from experiments.memory_measures import kept_of, needless, reach_of
+from experiments.memory_plots import draw_curves, draw_measures
 from experiments.memory_report import Outcome
 from experiments.training import BEST, METRICS, Diverged, Training, best_params, first_params, independent, train
-from jaxrnn.analysis import gradient_norms
 from jaxrnn.training import metrics
 
 Array = jax.Array
@@ -41,6 +41,7 @@ PUBLISHED = {
     ("copy", "lstm-bias-1"): "at the floor for T = 1,000 (LSTM, Bai et al. 2018)",
 }
 RESULT = "result.json"
+TESTED = 8  # times as many sequences as an evaluation has
 DRAWS = 2  # folded into the key of the seed, whose children 0 and 1 are those of `first_params`
 
 
@@ -101,13 +102,15 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
             path.parent.mkdir(exist_ok=True)
             runs.write_json(path, outcome(name, task, config, directory)._asdict())
         outcomes[name] = Outcome(**runs.read_json(path))
-    memory_report.draw(directory / "curves.png", task, list(outcomes.values()), config.solved)
+    draw_curves(directory / "curves.png", task, list(outcomes.values()), config.solved)
+    draw_measures(directory / "measures.png", task, list(outcomes.values()), config.solved)
     memory_report.show(task, list(outcomes.values()))
     rows = [memory_report.row(task, told, PUBLISHED.get((config.task, name), "")) for name, told in outcomes.items()]
     return {
         "rows": [row._asdict() for row in rows],
         "pictures": {
-            "curves.png": f"{task.name}: held-out loss of every cell with the floor, and the gradient back in time"
+            "curves.png": f"{task.name}: held-out loss of every cell over the steps, with the floor",
+            "measures.png": f"{task.name}: loss, gradient that reaches step 1, and what the state keeps, of every cell",
         },
         "floor": task.floor,
         "solved": [name for name, told in outcomes.items() if told.solved_step],
@@ -117,13 +120,14 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
 
 def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> Outcome:
     """Train a cell in its part of the run, or go on with it, and measure it."""
-    words, make = CONTENDERS[name]
-    print(f"\n{words}", flush=True)
-    cell, own = make(task.inputs, config.hidden, config.length), directory / name
+    contender, own = CONTENDERS[name], directory / name
+    print(f"\n{contender.words}", flush=True)
+    cell = contender.make(task.inputs, config.hidden, config.length)
     model = jaxrnn.serial(jaxrnn.recurrent(cell), jaxrnn.dense(config.hidden, task.outputs))
     drawn = jax.random.fold_in(jax.random.key(config.training.seed), DRAWS)
-    train_key, valid_key, test_key, probe_key = jax.random.split(drawn, 4)
-    valid, test = (task.draw(key, config.held_out) for key in (valid_key, test_key))
+    train_key, valid_key, test_key, gradient_key = jax.random.split(drawn, 4)
+    valid = task.draw(valid_key, config.held_out)
+    tests = [task.draw(key, config.held_out) for key in jax.random.split(test_key, TESTED)]
 
     def answers(params: Any, xs: Array, targets: Array) -> Array:
         return model.apply(params, xs)[1][-len(targets) :]
@@ -131,7 +135,12 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
     def loss(params: Any, batch: tuple[Array, Array]) -> Array:
         return task.loss(answers(params, *batch), batch[1])
 
-    evaluate, diverged = jax.jit(loss), None
+    @jax.jit
+    def losses(params: Any, batch: tuple[Array, Array]) -> tuple[Array, Array]:
+        ys = answers(params, *batch)
+        return task.loss(ys, batch[1]), needless(task, len(batch[0]), ys, batch[1])
+
+    diverged = None
     try:
         train(
             own,
@@ -140,26 +149,30 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
             independent(lambda params, batch, key: loss(params, batch)),
             batches(task, config.batch, train_key),
             rows=config.batch,
-            evaluate=lambda params: {"loss": evaluate(params, valid)},
+            evaluate=lambda params: {"loss": losses(params, valid)[0]},
             enough=config.solved / 2,
             run=directory,
+            optimizer=optimizer_for(contender, config.training, config.length),
         )
     except Diverged as error:
         print(error, flush=True)
         diverged = error.step
     start, _ = first_params(config.training, model.init)
     best = best_params(own, start) if (own / BEST).exists() else start
-    measured = float(evaluate(best, test))
+    measured, without_need = np.mean([losses(best, batch) for batch in tests], axis=0).tolist()
     records = metrics.read(own / METRICS)
     evaluated = [record for record in records if record.get("evaluation", {}).get("loss") is not None]
     below = [record for record in evaluated if record["evaluation"]["loss"] <= config.solved]
     first = below[0] if below and measured <= config.solved else {}
-    reach = reach_of(cell, task, task.draw(probe_key, config.gradients))
-    one = jax.tree.map(lambda leaf: leaf[:, :1], test)
+    norms = [record["gradient_norm"] for record in records]
+    reach = reach_of(cell, model, task, task.draw(gradient_key, config.gradients))
+    kept = kept_of(cell, task, tests)
+    one = jax.tree.map(lambda leaf: leaf[:, :1], tests[0])
     return Outcome(
-        words=words,
+        words=contender.words,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(start)),
         loss=measured,
+        needless=without_need,
         solved_step=first.get("step"),
         solved_seconds=first.get("seconds"),
         steps=records[-1]["step"] if records else 0,
@@ -167,6 +180,10 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
         diverged=diverged,
         reach_start=reach(start),
         reach_end=reach(best),
+        kept_start=kept(start),
+        kept_end=kept(best),
+        steepest=max(norms, default=0.0),
+        clipped=float(np.mean([norm > config.training.clip for norm in norms])) if norms else 0.0,
         example=task.tell(*(np.asarray(leaf)[:, 0] for leaf in (*one, answers(best, *one)))),
         curve=[(record["step"], record["evaluation"]["loss"]) for record in evaluated],
     )
@@ -175,33 +192,3 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
 def batches(task: Task, batch: int, key: Array) -> Callable[[int], tuple[Array, Array]]:
     """Return the function from a step to its sequences."""
     return jax.jit(lambda step: task.draw(jax.random.fold_in(key, step), batch))
-
-
-def reach_of(cell: jaxrnn.Cell, task: Task, drawn: tuple[Array, Array]) -> Callable[[Any], list[float]]:
-    """Return ``(params) -> ‖∂L/∂carry_t‖``, from the step of the first answer, where it is 1, back to step 1.
-
-    L is the loss of that answer; the norms are medians over the sequences ``drawn``, in float64.
-    """
-    xs, targets = drawn
-    xs, wanted = xs[: task.first + 1], targets[task.first - len(xs) :][:1]
-
-    @jax.jit
-    def norms(params: Any, xs: Array, wanted: Array) -> Array:
-        cell_params, readout = params
-
-        def loss(carries: Any) -> Array:
-            h = getattr(carries, "h", carries)[-1:]
-            _, answer = jaxrnn.dense(h.shape[-1], task.outputs, dtype=h.dtype).apply(readout, h)
-            return task.loss(answer, wanted) * wanted.shape[1]  # a sum: the sequences stay apart
-
-        total = gradient_norms(cell, cell_params, xs, loss).total
-        return jnp.median(total[::-1] / total[-1:], axis=1)
-
-    def precise(leaf: Array) -> Array:
-        return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-    def reach(params: Any) -> list[float]:
-        with jax.enable_x64(True):
-            return norms(*jax.tree.map(precise, (params, xs, wanted))).tolist()
-
-    return reach

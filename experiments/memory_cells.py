@@ -5,17 +5,51 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 import jaxrnn
+from experiments.training import Training, optimizer_of
 from jaxrnn import initializers
 from jaxrnn.types import Array
 
 
 class Contender(NamedTuple):
-    """A cell and how it starts: in words, and ``make(inputs, hidden, steps) -> Cell``."""
+    """A cell and how it is trained.
+
+    words: the cell and its start.
+    make: ``(inputs, hidden, steps) -> Cell``, whose outputs have H = ``hidden`` features.
+    project: ``(params, steps) -> params``, where every update is to land; None for anywhere.
+    """
 
     words: str
     make: Callable[[int, int, int], jaxrnn.Cell]
+    project: Callable[[Any, int], Any] | None = None
+
+
+def optimizer_for(contender: Contender, training: Training, steps: int) -> optax.GradientTransformation:
+    """Return the optimizer of ``(cell, readout)`` for T = ``steps``, whose updates land where the contender wants."""
+    optimizer, project = optimizer_of(training), contender.project
+    if project is None:
+        return optimizer
+    return optax.chain(optimizer, landing_on(lambda params: (project(params[0], steps), *params[1:])))
+
+
+def landing_on(project: Callable[[Any], Any]) -> optax.GradientTransformation:
+    """Return the last part of an optimizer, whose updates lead to ``project`` of the parameters they led to."""
+
+    def update(updates: Any, params: Any) -> Any:
+        return jax.tree.map(jnp.subtract, project(optax.apply_updates(params, updates)), params)
+
+    return optax.stateless(update)
+
+
+def clipped(params: jaxrnn.IndRNNParams, steps: int) -> jaxrnn.IndRNNParams:
+    """Return the parameters with |u| ≤ 2^(1/T), so that no unit more than doubles its state over T steps.
+
+    Source: Li, Li, Cook, Zhu and Gao, "Independently Recurrent Neural Network (IndRNN)" (2018).
+    """
+    bound = 2 ** (1 / steps)
+    return params._replace(recurrent=jnp.clip(params.recurrent, -bound, bound))
 
 
 def chrono(cell: jaxrnn.Cell, steps: int, keeps: int, admits: int | None = None) -> jaxrnn.Cell:
@@ -38,6 +72,55 @@ def chrono(cell: jaxrnn.Cell, steps: int, keeps: int, admits: int | None = None)
     return cell._replace(init=init)
 
 
+def stacked(*cells: jaxrnn.Cell) -> jaxrnn.Cell:
+    """Return the cells as layers of one cell, each of which reads the outputs of the one before at once."""
+
+    def step(params: tuple[Any, ...], carries: tuple[Any, ...], z: Any) -> tuple[tuple[Any, ...], Any]:
+        carry, y = cells[0].step(params[0], carries[0], z)
+        after = [carry]
+        for cell, own, carry in zip(cells[1:], params[1:], carries[1:], strict=True):
+            carry, y = cell.step(own, carry, jax.tree.map(lambda zs: zs[0], cell.inputs(own, y[None])))
+            after.append(carry)
+        return tuple(after), y
+
+    return jaxrnn.Cell(
+        init=lambda key: tuple(c.init(k) for c, k in zip(cells, jax.random.split(key, len(cells)), strict=True)),
+        initial_carry=lambda params, batch_shape=(): tuple(
+            cell.initial_carry(own, batch_shape) for cell, own in zip(cells, params, strict=True)
+        ),
+        step=step,
+        inputs=lambda params, xs, key=None: cells[0].inputs(params[0], xs, key),
+    )
+
+
+class ProjectedParams(NamedTuple):
+    """Weights of `projected`: those of the product that the inputs are put through, and of the cell."""
+
+    inputs: Any
+    cell: Any
+
+
+def projected(cell: jaxrnn.Cell, inputs: int, hidden: int) -> jaxrnn.Cell:
+    """Return ``cell``, whose inputs have the features of its outputs, for inputs of D features: it is fed x P + p."""
+    product = jaxrnn.dense(inputs, hidden)
+
+    def init(key: Array) -> ProjectedParams:
+        product_key, cell_key = jax.random.split(key)
+        return ProjectedParams(product.init(product_key), cell.init(cell_key))
+
+    def fed(params: ProjectedParams, xs: Array, key: Array | None = None) -> Any:
+        return cell.inputs(params.cell, product.apply(params.inputs, xs)[1], key)
+
+    return jaxrnn.Cell(
+        init=init,
+        initial_carry=lambda params, batch_shape=(): cell.initial_carry(params.cell, batch_shape),
+        step=lambda params, carry, z: cell.step(params.cell, carry, z),
+        inputs=fed,
+    )
+
+
+# Every recurrent cell of the library but the convolutional ones, which read images, and those that wrap another:
+# learned_carry, variational_dropout, zoneout, and attending, which needs no memory, as it looks back.
 CONTENDERS = {
     "vanilla-scaled": Contender(
         "vanilla, N(0, 1/H)", lambda D, H, T: jaxrnn.vanilla(D, H, recurrent_init=initializers.fan_in())
@@ -45,6 +128,8 @@ CONTENDERS = {
     "vanilla-orthogonal": Contender("vanilla, orthogonal", lambda D, H, T: jaxrnn.vanilla(D, H)),
     "vanilla-identity": Contender("vanilla, identity and ReLU", lambda D, H, T: jaxrnn.irnn(D, H)),
     "linear-orthogonal": Contender("linear, orthogonal", lambda D, H, T: jaxrnn.vanilla(D, H, activation="identity")),
+    "vanilla-normalized": Contender("vanilla, layer norm", lambda D, H, T: jaxrnn.normalized_vanilla(D, H)),
+    "leaky": Contender("leaky, α = 1/T", lambda D, H, T: jaxrnn.leaky(D, H, alpha=1 / T)),
     "residual": Contender("residual vanilla, ρ = 1/T", lambda D, H, T: jaxrnn.residual_vanilla(D, H, scale=1 / T)),
     "lstm-bias-0": Contender("LSTM, forget bias 0", lambda D, H, T: jaxrnn.lstm(D, H, forget_bias=0.0)),
     "lstm-bias-1": Contender("LSTM, forget bias 1", lambda D, H, T: jaxrnn.lstm(D, H)),
@@ -55,8 +140,16 @@ CONTENDERS = {
     "gru-chrono": Contender("GRU, chrono", lambda D, H, T: chrono(jaxrnn.gru(D, H), T, keeps=1)),
     "minimal-gated": Contender("minimal gated unit", lambda D, H, T: jaxrnn.minimal_gated(D, H)),
     "ugrnn": Contender("update gate RNN", lambda D, H, T: jaxrnn.ugrnn(D, H)),
+    "intersection": Contender(
+        "intersection RNN", lambda D, H, T: projected(jaxrnn.intersection(H, H), inputs=D, hidden=H)
+    ),
     "janet": Contender("JANET, chrono", lambda D, H, T: chrono(jaxrnn.janet(D, H), T, keeps=0)),
-    "indrnn": Contender("IndRNN", lambda D, H, T: jaxrnn.indrnn(D, H, bound=2 ** (1 / T))),
+    "indrnn": Contender("IndRNN", lambda D, H, T: jaxrnn.indrnn(D, H, bound=2 ** (1 / T)), project=clipped),
+    "indrnn-2": Contender(
+        "IndRNN, 2 layers",
+        lambda D, H, T: stacked(*(jaxrnn.indrnn(size, H, bound=2 ** (1 / T)) for size in (D, H))),
+        project=lambda params, steps: tuple(clipped(layer, steps) for layer in params),
+    ),
     "cornn": Contender("coRNN", lambda D, H, T: jaxrnn.cornn(D, H)),
     "lem": Contender("LEM", lambda D, H, T: jaxrnn.lem(D, H)),
 }

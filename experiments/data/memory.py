@@ -34,6 +34,8 @@ class Task(NamedTuple):
     draw: ``(key, batch) -> (xs [S, B, D], targets [N, B, ...])``; the targets are those of the last N of S steps.
     loss: ``(answers [N, B, K], targets) -> scalar``.
     first: the first of the S steps whose answer may need what step 0 has shown.
+    shown: ``(xs [S, B, D]) -> (beginning [B, K], rest [B, R])``: what has to be kept from the beginning until then,
+        and what else the answer is made of.
     tell: ``(xs [S, D], targets [N, ...], answers [N, K]) -> str``, of one sequence, in a line.
     """
 
@@ -45,6 +47,7 @@ class Task(NamedTuple):
     draw: Callable[[Array, int], tuple[Array, Array]]
     loss: Callable[[Array, Array], Array]
     first: int
+    shown: Callable[[Array], tuple[Array, Array]]
     tell: Callable[[np.ndarray, np.ndarray, np.ndarray], str]
 
 
@@ -62,12 +65,16 @@ def adding(steps: int) -> Task:
         xs, sums = draw_adding(key, steps, batch)
         return xs, sums[None, :, None]
 
+    def shown(xs: Array) -> tuple[Array, Array]:
+        marked = xs[..., 0] * xs[..., 1]
+        return marked[: steps // 2].sum(axis=0)[:, None], marked[steps // 2 :].sum(axis=0)[:, None]
+
     def tell(xs: np.ndarray, targets: np.ndarray, answers: np.ndarray) -> str:
         first, second = xs[xs[:, 1] > 0, 0]
         return f"{first:.2f} + {second:.2f} = {targets.item():.2f}, answered {answers.item():.2f}"
 
     name = f"adding, T = {steps}"
-    return Task(name, "squared error", 1 / 6, 2, 1, draw, mean_squared_error, steps - 1, tell)
+    return Task(name, "squared error", 1 / 6, 2, 1, draw, mean_squared_error, steps - 1, shown, tell)
 
 
 def copy(steps: int) -> Task:
@@ -84,15 +91,19 @@ def copy(steps: int) -> Task:
         tokens, targets = draw_copy(key, steps, batch)
         return jax.nn.one_hot(tokens, SYMBOLS + 2), targets
 
+    def shown(xs: Array) -> tuple[Array, Array]:
+        symbols = xs[:COPIED, :, 1:BEGIN].swapaxes(0, 1)
+        return symbols.reshape(len(symbols), -1), jnp.zeros((len(symbols), 0), xs.dtype)
+
     def tell(xs: np.ndarray, targets: np.ndarray, answers: np.ndarray) -> str:
-        shown, recalled = (
+        wanted, recalled = (
             "".join(map(str, symbols[-COPIED:])) for symbols in (targets.tolist(), answers.argmax(axis=-1).tolist())
         )
-        return f"shown {shown}, answered {recalled}"
+        return f"shown {wanted}, answered {recalled}"
 
     floor = COPIED * math.log(SYMBOLS) / (steps + 2 * COPIED)
     name, sizes = f"copy, T = {steps}", (SYMBOLS + 2, SYMBOLS + 1)
-    return Task(name, "nats per step", floor, *sizes, draw, softmax_cross_entropy, steps + COPIED, tell)
+    return Task(name, "nats per step", floor, *sizes, draw, softmax_cross_entropy, steps + COPIED, shown, tell)
 
 
 def draw_adding(key: Array, steps: int, batch: int) -> tuple[Array, Array]:

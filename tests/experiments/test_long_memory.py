@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxrnn
 from experiments import long_memory, memory_report, runs
 from experiments.data import memory
-from experiments.memory_cells import CONTENDERS, chrono
+from experiments.memory_cells import CONTENDERS, chrono, optimizer_for, projected, stacked
+from experiments.memory_measures import kept_of, linear_share, needless, reach_of
 from experiments.memory_report import Outcome
 from experiments.training import Training
 
@@ -57,12 +59,12 @@ def times(directory: pathlib.Path) -> dict[str, int]:
 def test_a_run_leaves_a_training_for_each_cell_and_a_picture(finished: Finished):
     directory, result, _ = finished
     json.dumps(result)
-    assert {path.name for path in directory.iterdir()} == {*TINY.cells, "curves.png"}
+    assert {path.name for path in directory.iterdir()} == {*TINY.cells, "curves.png", "measures.png"}
     assert (directory / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert [row["value"] for row in result["rows"]] == [told["loss"] for told in result["cells"].values()]
     for told in result["cells"].values():
         assert [step for step, _ in told["curve"]] == [6, 12]
-        assert len(told["reach_start"]) == len(told["reach_end"]) == 4
+        assert len(told["reach_start"]) == len(told["reach_end"]) == 3
         assert told["solved_step"] is None
 
 
@@ -96,6 +98,9 @@ def test_the_adding_problem_asks_for_the_marked_numbers():
     np.testing.assert_allclose((xs[..., 0] * xs[..., 1]).sum(0), targets[0, :, 0], rtol=1e-6)
     np.testing.assert_array_equal(xs[:3, :, 1].sum(0), 1)
     np.testing.assert_array_equal(xs[3:, :, 1].sum(0), 1)
+    first, second = task.shown(xs)
+    np.testing.assert_allclose(first, (xs[:3, :, 0] * xs[:3, :, 1]).sum(0)[:, None], rtol=1e-6)
+    np.testing.assert_allclose(first + second, targets[0], rtol=1e-6)
 
 
 def test_floors_are_what_no_memory_gives():
@@ -109,22 +114,66 @@ def test_floors_are_what_no_memory_gives():
     assert copy.floor == pytest.approx(10 * math.log(8) / 27)
 
 
+def test_of_the_copy_problem_blanks_need_no_memory():
+    task = memory.copy(7)
+    xs, targets = task.draw(jax.random.key(0), 3)
+    guesses = jnp.zeros((*targets.shape, task.outputs))
+    assert float(needless(task, len(xs), guesses, targets)) == pytest.approx(math.log(9) * 17 / 27)
+    blanks = guesses.at[: task.first, :, 0].set(1e4)
+    assert float(needless(task, len(xs), blanks, targets)) == 0
+    adding = memory.adding(5)
+    xs, targets = adding.draw(jax.random.key(0), 3)
+    assert float(needless(adding, len(xs), jnp.zeros_like(targets), targets)) == 0
+
+
 def test_the_gradient_of_a_linear_cell_shrinks_as_its_weights_do():
     task = memory.copy(4)
     cell = jaxrnn.vanilla(task.inputs, 3, activation="identity", recurrent_init=jaxrnn.initializers.orthogonal(0.5))
     model = jaxrnn.serial(jaxrnn.recurrent(cell), jaxrnn.dense(3, task.outputs))
-    reach = long_memory.reach_of(cell, task, task.draw(jax.random.key(0), 2))(model.init(jax.random.key(1)))
-    assert len(reach) == 15, "from the first symbol recalled back to the first shown"
-    np.testing.assert_allclose(reach, 0.5 ** np.arange(15.0), rtol=1e-5)
+    reach = reach_of(cell, model, task, task.draw(jax.random.key(0), 2))(model.init(jax.random.key(1)))
+    assert len(reach) == 14, "from the step before the first symbol recalled back to the first shown"
+    np.testing.assert_allclose(reach, 0.5 ** np.arange(14.0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_every_cell_fits_the_model(name: str):
     cell = CONTENDERS[name].make(3, 5, 7)
     params = jax.eval_shape(cell.init, jax.random.key(0))
-    carry, ys = jax.eval_shape(lambda params: jaxrnn.unroll(cell, params, jnp.ones((2, 4, 3))), params)
+    _, ys = jax.eval_shape(lambda params: jaxrnn.unroll(cell, params, jnp.ones((2, 4, 3))), params)
     assert ys.shape == (2, 4, 5)
-    assert getattr(carry, "h", carry).shape == (4, 5), "reach_of takes the output from the carry"
+
+
+def test_stacked_cells_read_one_another():
+    cells = jaxrnn.indrnn(2, 3), jaxrnn.lstm(3, 4)
+    params = stacked(*cells).init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (5, 2, 2))
+    (h, lstm), ys = jaxrnn.unroll(stacked(*cells), params, xs)
+    h_alone, hs = jaxrnn.unroll(cells[0], params[0], xs)
+    lstm_alone, ys_alone = jaxrnn.unroll(cells[1], params[1], hs)
+    for got, wanted in ((ys, ys_alone), (h, h_alone), (lstm.c, lstm_alone.c)):
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+def test_a_projected_cell_reads_a_product_of_its_inputs():
+    cell = jaxrnn.intersection(4, 4)
+    params = projected(cell, inputs=2, hidden=4).init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (5, 3, 2))
+    _, fed = jaxrnn.dense(2, 4).apply(params.inputs, xs)
+    _, ys = jaxrnn.unroll(projected(cell, inputs=2, hidden=4), params, xs)
+    np.testing.assert_allclose(ys, jaxrnn.unroll(cell, params.cell, fed)[1], atol=1e-6)
+
+
+def test_updates_of_the_indrnn_land_within_its_bound():
+    contender = CONTENDERS["indrnn-2"]
+    params = (contender.make(2, 3, 4).init(jax.random.key(0)), jnp.ones(5))
+    optimizer = optimizer_for(contender, Training(learning_rate=10.0, warmup=0.0), 4)
+    gradients = jax.tree.map(lambda leaf: jnp.where(jnp.arange(leaf.size).reshape(leaf.shape) % 2, 1.0, -1.0), params)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    moved: Any = optax.apply_updates(params, updates)
+    for layer in moved[0]:
+        np.testing.assert_allclose(layer.recurrent, 2**0.25 * np.array([1, -1, 1]), rtol=1e-6)
+        assert np.abs(layer.input).min() > 5, "only the recurrent weights have a bound"
+    np.testing.assert_allclose(moved[1], [11, -9, 11, -9, 11], rtol=1e-4)
 
 
 def test_chrono_starts_the_gates_to_forget_over_all_times():
@@ -141,26 +190,99 @@ def test_chrono_starts_the_gates_to_forget_over_all_times():
     assert not np.any([reset, candidate])
 
 
+FAILED = Outcome(
+    words="GRU",
+    parameters=9,
+    loss=0.166,
+    needless=0.0,
+    solved_step=None,
+    solved_seconds=None,
+    steps=2000,
+    seconds=60.0,
+    diverged=None,
+    reach_start=[1.0, 0.5],
+    reach_end=[1.0, 0.5],
+    kept_start=0.0,
+    kept_end=0.02,
+    steepest=3.0,
+    clipped=0.1,
+    example="",
+    curve=[(1000, 0.166), (2000, 0.165)],
+)
+REACHED = "0.5 of the gradient reaches step 1"
+KEPT = "the state keeps 2% of the beginning"
+
+
 @pytest.mark.parametrize(
     ("told", "words"),
     [
         ({"solved_step": 300, "loss": 0.001}, "solved at step 300"),
-        ({"loss": 0.05}, "not solved in 2,000 steps, but 70% below the floor"),
+        ({}, f"not solved, at the floor: {REACHED}; {KEPT}"),
+        ({"loss": 0.05}, f"not solved, 70% below the floor: {REACHED}; {KEPT}"),
+        (
+            {"loss": 0.25, "needless": 0.1},
+            f"not solved, 50% above the floor: 40% of its loss is of answers that need no memory; {REACHED}; {KEPT}",
+        ),
+        ({"diverged": 470}, f"not solved, diverged at step 470, until then at the floor: {REACHED}; {KEPT}"),
         (
             {"reach_start": [1.0, 1e-9], "reach_end": [1.0, 2e-9]},
-            "not solved: the gradient vanishes, 2e-09 of it reaches step 1",
+            f"not solved, at the floor: the gradient vanishes, 2e-09 of it reaches step 1; {KEPT}",
         ),
         (
             {"reach_end": [1.0, 2e-9]},
-            "not solved: training loses the gradient, of which 1 reached step 1, and 2e-09 does",
+            f"not solved, at the floor: training loses the gradient, 5e-01 of it reached step 1 and 2e-09 does; {KEPT}",
         ),
-        ({"reach_end": [1.0, 3e7]}, "not solved: the gradient explodes, 3e+07 times it reaches step 1"),
-        ({"reach_end": [1.0, 0.3]}, "not solved in 2,000 steps, though 0.3 of the gradient reaches step 1"),
+        (
+            {"reach_end": [1.0, 3e7]},
+            f"not solved, at the floor: the gradient explodes, 3e+07 times it reaches step 1; {KEPT}",
+        ),
+        (
+            {"kept_start": 0.9},
+            f"not solved, at the floor: {REACHED}; "
+            "training loses what the state kept of the beginning, 90% at the start and 2% now",
+        ),
+        (
+            {"kept_end": 0.9},
+            f"not solved, at the floor: {REACHED}; "
+            "the state keeps 90% of the beginning, and the answers make no use of it",
+        ),
+        (
+            {"kept_end": 0.9, "loss": 0.05},
+            f"not solved, 70% below the floor: {REACHED}; the state keeps 90% of the beginning",
+        ),
+        (
+            {"steepest": 4e5, "clipped": 0.99, "curve": [(1000, 0.16), (2000, 0.12)]},
+            f"not solved, at the floor: {REACHED}; {KEPT}; gradients grow to a norm of 4e+05 in training, "
+            "99% of updates are clipped; the loss still fell by 25% in the second half of training",
+        ),
     ],
 )
 def test_a_verdict_says_what_was_measured(told: dict[str, Any], words: str):
-    failed = Outcome("GRU", 9, 0.166, None, None, 2000, 60.0, None, [1.0, 1.0], [1.0, 1.0], "", [])
-    assert memory_report.verdict(failed._replace(**told), 1 / 6) == words
+    assert memory_report.verdict(FAILED._replace(**told), 1 / 6) == words
+
+
+def test_a_probe_reads_what_is_linear_in_the_states():
+    draw = np.random.default_rng(0).normal
+    shown, rest, noise = draw(size=(400, 2)), draw(size=(400, 1)), draw(size=(400, 3))
+    assert linear_share(shown @ draw(size=(2, 3)) + 5.0, shown, rest) == pytest.approx(1, abs=1e-3)
+    assert linear_share(noise, shown, rest) < 0.05
+    assert linear_share(shown[:, :1], shown, rest) == pytest.approx(0.5, abs=0.1), "one of two"
+    assert linear_share(shown[:, :1] + rest, shown[:, :1], rest) == pytest.approx(1, abs=1e-3), "a sum, less the rest"
+    assert linear_share(shown + noise[:, :2], shown, rest) == pytest.approx(0.5, abs=0.1), "as much noise as signal"
+    assert linear_share(np.ones((400, 3)), shown, rest) < 0.05, "states that never change"
+
+
+@pytest.mark.parametrize(("places", "kept"), [(15, 1.0), (9, 0.4), (3, 0.0)])
+def test_a_state_keeps_what_there_is_place_for(places: int, kept: float):
+    """A linear cell that holds the last few inputs, one after another: of 15 steps the first ten show something."""
+    task = memory.copy(4)
+    units = places * task.inputs
+    params = jaxrnn.VanillaParams(
+        input=jnp.eye(task.inputs, units), recurrent=jnp.eye(units, k=task.inputs), bias=jnp.zeros(units)
+    )
+    cell = jaxrnn.vanilla(task.inputs, units, activation="identity")
+    drawn = [task.draw(key, 500) for key in jax.random.split(jax.random.key(0))]
+    assert kept_of(cell, task, drawn)((params, ())) == pytest.approx(kept, abs=0.05)
 
 
 @pytest.mark.parametrize(
