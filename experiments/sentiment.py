@@ -15,12 +15,13 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.console
+import tyro
 
 import jaxrnn
 from experiments import runs
@@ -59,6 +60,8 @@ class Config:
     """Generated reviews, or the Stanford Sentiment Treebank's sentences with two labels."""
     data: pathlib.Path | None = None
     """A folder with the files of --dataset sst2; unless given, they are downloaded."""
+    unchecked: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take the files of --data as they are, instead of making sure that they hold what the originals do."""
     vectors: pathlib.Path | None = None
     """Pretrained word vectors to begin with, a file in GloVe's text format; --embedding is then their size."""
     cell: Literal["vanilla", "lstm", "gru"] = "gru"
@@ -86,6 +89,7 @@ class Config:
     def __post_init__(self) -> None:
         runs.make_absolute(self, "data", "vectors")
         runs.require(self.data is None or self.dataset == "sst2", "data", "--dataset sst2 beside it", self.dataset)
+        runs.require(not self.unchecked or self.data is not None, "unchecked", "--data beside it", True)
         runs.require_counts(self, "layers", "hidden", "embedding", "at_least", "batch")
         for name in ("word_dropout", "dropout"):
             runs.require(0 <= getattr(self, name) < 1, name, "at least 0, less than 1", getattr(self, name))
@@ -213,7 +217,7 @@ def specimen(config: Config, directory: pathlib.Path, steps: int) -> Specimen:
 
 def read(config: Config) -> Sentiment:
     """Return the sentences."""
-    return generate_reviews() if config.dataset == "reviews" else read_sst2(config.data)
+    return generate_reviews() if config.dataset == "reviews" else read_sst2(config.data, unchecked=config.unchecked)
 
 
 def restore(config: Config, directory: pathlib.Path) -> tuple[Classifier, Any, Words]:

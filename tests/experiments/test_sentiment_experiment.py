@@ -45,6 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     config = sentiment.Config(
         dataset="sst2",
         data=folder,
+        unchecked=True,
         vectors=folder / "vectors.txt",
         cell="vanilla",
         hidden=8,
@@ -167,6 +168,7 @@ def test_a_text_without_words_is_an_error(finished: Finished, text: str | None):
         ({"at_least": 0}, "--at-least: expected at least 1, got 0"),
         ({"word_dropout": 1.0}, "--word-dropout: expected at least 0, less than 1, got 1.0"),
         ({"dropout": -0.1}, "--dropout: expected at least 0, less than 1, got -0.1"),
+        ({"unchecked": True}, "--unchecked: expected --data beside it"),
         ({"data": pathlib.Path("folder")}, "--data: expected --dataset sst2 beside it, got 'reviews'"),
     ],
 )
