@@ -10,7 +10,7 @@ on all test images that there are. Floor and baselines look at the same (shrunk)
 
 Afterwards the model is asked three things: what it would have said had the sequence been cut at step t; how its
 states move, in their first two principal components; and which pixels its answer depends on, by gradients and by
-integrated gradients from the black image.
+integrated gradients from the black image, see `experiments.image_saliency`.
 """
 
 import dataclasses
@@ -31,13 +31,14 @@ from experiments.data.digits import Images, Part, read_digits
 from experiments.data.image_order import Order, shrink
 from experiments.data.mnist import read_mnist
 from experiments.image_floors import floors_of
-from experiments.image_plots import Saliency, Trajectories, draw_curves, draw_saliency, draw_states, table
+from experiments.image_plots import Trajectories, draw_curves, draw_saliency, draw_states, table
+from experiments.image_saliency import saliency
 from experiments.image_specimen import specimen_of
 from experiments.memory_cells import CONTENDERS
 from experiments.runs import Row
 from experiments.specimens import Specimen
 from experiments.training import Evaluation, Training, best_params, independent, train
-from jaxrnn.analysis import input_gradients, integrated_gradients, principal_components
+from jaxrnn.analysis import principal_components
 from jaxrnn.losses import softmax_cross_entropy
 
 CLASSES, CHUNK, SHOWN = 10, 500, 10
@@ -73,6 +74,8 @@ class Config:
     """Share of each recurrent layer's outputs set to zero in training."""
     batch: int = 64
     """Images read side by side."""
+    points: int = 2048
+    """Gradients at most for a map of integrated gradients; fewer where less than 1 % is missing before."""
     training: Training = Training(steps=800, learning_rate=4e-3, evaluate_every=100, checkpoint_every=200)
     """How it is trained."""
 
@@ -83,7 +86,7 @@ class Config:
         )
         runs.require(not self.unchecked or self.data is not None, "unchecked", "--data beside it", True)
         runs.require(self.cell in CONTENDERS, "cell", f"one of {', '.join(CONTENDERS)}", self.cell)
-        runs.require_counts(self, "shrink", "layers", "hidden", "batch")
+        runs.require_counts(self, "shrink", "layers", "hidden", "batch", "points")
         runs.require(0 <= self.dropout < 1, "dropout", "at least 0, less than 1", self.dropout)
 
 
@@ -140,7 +143,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     what = f"{name} on {images.name} {ORDERS[config.order]}{size}"
     draw_curves(directory / "curves.png", trained, over_time, floors, accuracy, what)
     draw_states(directory / "states.png", trajectories(config, order, trained.params, images.test), what)
-    maps = saliency(model, order, trained.params, images.test)
+    maps = saliency(model, order, trained.params, images.test, config.points)
     draw_saliency(directory / "saliency.png", maps, what)
     console.print(table(floors, accuracy, trained.step, name, counts[2]))
     row = Row(
@@ -165,7 +168,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         "best_step": trained.step,
         "without_a_network": floors,
         "accuracy_over_time": over_time,
-        "integrated_gradients_gap": maps.gap,
+        "integrated_gradients_gap": float(maps.gaps.max()),
         "parameters": trained.parameters,
     }
 
@@ -269,30 +272,6 @@ def trajectories(config: Config, order: Order, params: Any, part: Part) -> Traje
     ys = jax.jit(encoder_of(config, order).apply)(params.encoder, xs)[1][row - 1 :: row]
     found = principal_components(ys)
     return Trajectories(np.asarray(found.coordinates), part.labels[places], np.asarray(found.shares).tolist())
-
-
-def saliency(model: jaxrnn.models.Classifier, order: Order, params: Any, part: Part) -> Saliency:
-    """Return what the answer for the first image of each class depends on.
-
-    The score is the logit of the image's label less the mean of all logits, which a constant added to all leaves alone.
-    """
-    places = np.array([np.flatnonzero(part.labels == label)[0] for label in np.unique(part.labels)])
-    xs, labels = order.sequences(part.images[places]), part.labels[places]
-    black = order.sequences(np.zeros_like(part.images[:1]))
-
-    @jax.jit
-    def maps(params: Any, xs: jax.Array, black: jax.Array) -> tuple[Any, ...]:
-        def score(xs: jax.Array) -> jax.Array:
-            logits = model.apply(params, xs)
-            return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0] - logits.mean(axis=1)
-
-        integrated = integrated_gradients(score, xs, black, points=128)
-        return model.apply(params, xs).argmax(axis=-1), input_gradients(score, xs), integrated, score(xs) - score(black)
-
-    answers, gradients, (attributions, gaps), changes = maps(params, jnp.asarray(xs), jnp.asarray(black))
-    gap = float(jnp.abs(gaps / changes).max())
-    shown = (part.images[places], labels, np.asarray(answers))
-    return Saliency(*shown, order.pictures(gradients), order.pictures(attributions), gap)
 
 
 def _chunks(order: Order, part: Part) -> tuple[Batch, np.ndarray]:
