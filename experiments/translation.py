@@ -46,7 +46,7 @@ Loss = Callable[..., tuple[jax.Array, jax.Array]]
 
 CELLS = {"gru": jaxrnn.gru, "lstm": jaxrnn.lstm}
 VOCABULARIES = "source_words.json", "target_words.json"
-PUBLISHED = {"Multi30k": "about 22, GRU with attention (hobby projects, other tokenisations)"}
+PUBLISHED = {"Multi30k en-de": "36.5, a network that sees the pictures too (Calixto et al. 2017, other tokenisation)"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +274,7 @@ def rows_of(
 ) -> list[Row]:
     """Return the figures of the test sentences' translations, found with one beam or several."""
     floor, baseline = (f"{figure:.1f} ({name})" for name, figure in baselines.items())
-    published = next((text for data, text in PUBLISHED.items() if corpus.name.startswith(data)), "")
+    published = PUBLISHED.get(corpus.name, "")
     rows = []
     for beams, translations in written.items():
         what = f"{name} on {corpus.name}, " + ("greedy" if beams == 1 else f"beam of {beams}")
