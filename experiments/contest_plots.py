@@ -11,6 +11,7 @@ from experiments.contest_costs import MEMORY_BATCH, Costs
 from experiments.contest_models import NAMES
 from experiments.contest_tasks import Task
 from experiments.contest_training import Learnt
+from experiments.plots import floor_lines
 
 COLORS = {"vanilla": "#8e5ea2", "lstm": "#c8502d", "gru": "#3a9d6e", "transformer": "#1f6f8b"}
 MARKERS = {"vanilla": "v", "lstm": "s", "gru": "D", "transformer": "o"}
@@ -42,8 +43,9 @@ def draw_text(path: pathlib.Path, task: Task, learnt: Mapping[str, Learnt], cost
         "millions of characters (log)": lambda kind, step: step * task.tokens / 1e6,
     }
     for panel, (label, x) in zip(panels, xs.items(), strict=True):
-        _plot(panel, _curves(learnt, x), label, near)
+        _plot(panel, _curves(learnt, x), label)
     panels[0].set(ylim=(min(losses) - room, max(losses) + room), ylabel=f"validation loss in {task.unit}")
+    floor_lines(panels, near)
     panels[2].set_xscale("log")
     panels[2].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panels[2].xaxis.set_major_formatter("{x:g}")
@@ -59,9 +61,10 @@ def draw_copy(path: pathlib.Path, task: Task, learnt: Mapping[str, Learnt], cost
         "minutes": lambda kind, step: step * costs.updates["copy"][kind] / 60_000,
     }
     for panel, (label, x) in zip(panels, xs.items(), strict=True):
-        _plot(panel, _curves(learnt, x), label, {"guessing": guess})
+        _plot(panel, _curves(learnt, x), label)
     panels[0].set(yscale="log", ylabel=f"validation loss in {task.unit} (log)")
     panels[0].set_ylim(top=3 * guess)
+    floor_lines(panels, {"guessing": guess})
     _save(figure, panels, path, task.title[0].upper() + task.title[1:])
 
 
@@ -106,21 +109,9 @@ def _curves(learnt: Mapping[str, Learnt], x: Callable[[str, int], float]) -> lis
     ]
 
 
-def _plot(panel: Any, lines: Sequence[Line], label: str, floors: Mapping[str, float] | None = None) -> None:
+def _plot(panel: Any, lines: Sequence[Line], label: str) -> None:
     for kind, x, y in lines:
         panel.plot(x, y, color=COLORS[kind], marker=MARKERS[kind], markersize=4, linewidth=1.4, label=NAMES[kind])
-    for name, loss in (floors or {}).items():
-        panel.axhline(loss, color="0.5", linestyle="--", linewidth=1)
-        panel.annotate(
-            f"{name} {loss:.3f}",
-            (1, loss),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color="0.35",
-        )
     panel.set_xlabel(label)
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
+from experiments.image_saliency import TOLERANCE, Saliency
 from experiments.training import Trained
 
 NOTE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "va": "bottom", "ha": "right"}
@@ -25,20 +26,6 @@ class Trajectories(NamedTuple):
     coordinates: np.ndarray
     labels: np.ndarray
     shares: list[float]
-
-
-class Saliency(NamedTuple):
-    """One image of each class, the network's answers, and what these depend on; maps are ``[N, H, W]``.
-
-    gap: the greatest error of an integral, relative to what it should be.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    answers: np.ndarray
-    gradients: np.ndarray
-    attributions: np.ndarray
-    gap: float
 
 
 def draw_curves(
@@ -117,9 +104,12 @@ def dot(colour: Any) -> dict[str, Any]:
 
 
 def draw_saliency(path: pathlib.Path, shown: Saliency, title: str) -> None:
-    """Draw one image of each class above its two maps: red speaks for the label, blue against it."""
+    """Draw one image of each class above its two maps: red speaks for the label, blue against it.
+
+    Below an integral that misses much stands how much, as a share of what its pixels must add up to.
+    """
     count = len(shown.labels)
-    figure = Figure(figsize=(1.15 * count + 0.9, 4.2), layout="constrained")
+    figure = Figure(figsize=(1.15 * count + 0.9, 4.4), layout="constrained")
     rows = figure.subplots(3, count, squeeze=False)
     maps = (shown.gradients, shown.attributions)
     for column in range(count):
@@ -134,8 +124,13 @@ def draw_saliency(path: pathlib.Path, shown: Saliency, title: str) -> None:
         axes.spines[:].set_color("0.8")
     for axes, words in zip(rows[:, 0], ("image", "gradient", "integrated\ngradients"), strict=True):
         axes.set_ylabel(words, fontsize=9)
-    words = f"red speaks for the label, blue against it; each integral is right to {max(shown.gap, 1e-4):.2%}"
-    figure.suptitle(f"{title}: {words}", x=0.01, ha="left", fontsize=11)
+    for axes, gap in zip(rows[2], shown.gaps, strict=True):
+        if gap > TOLERANCE:
+            axes.set_xlabel(f"misses {gap:.0%}", fontsize=9, color="tab:red")
+    words = (
+        f"red speaks for the label, blue against it; integrals are right to {TOLERANCE:.0%} unless they say otherwise"
+    )
+    figure.suptitle(f"{title}\n{words}", x=0.01, ha="left", fontsize=11)
     figure.savefig(path, dpi=130)
 
 

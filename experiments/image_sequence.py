@@ -10,19 +10,20 @@ on all test images that there are. Floor and baselines look at the same (shrunk)
 
 Afterwards the model is asked three things: what it would have said had the sequence been cut at step t; how its
 states move, in their first two principal components; and which pixels its answer depends on, by gradients and by
-integrated gradients from the black image.
+integrated gradients from the black image, see `experiments.image_saliency`.
 """
 
 import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.console
+import tyro
 
 import jaxrnn
 from experiments import runs
@@ -30,21 +31,22 @@ from experiments.data.digits import Images, Part, read_digits
 from experiments.data.image_order import Order, shrink
 from experiments.data.mnist import read_mnist
 from experiments.image_floors import floors_of
-from experiments.image_plots import Saliency, Trajectories, draw_curves, draw_saliency, draw_states, table
+from experiments.image_plots import Trajectories, draw_curves, draw_saliency, draw_states, table
+from experiments.image_saliency import saliency
 from experiments.image_specimen import specimen_of
 from experiments.memory_cells import CONTENDERS
 from experiments.runs import Row
 from experiments.specimens import Specimen
 from experiments.training import Evaluation, Training, best_params, independent, train
-from jaxrnn.analysis import input_gradients, integrated_gradients, principal_components
+from jaxrnn.analysis import principal_components
 from jaxrnn.losses import softmax_cross_entropy
 
 CLASSES, CHUNK, SHOWN = 10, 500, 10
 ORDERS = {"rows": "by rows", "pixels": "by pixels", "permuted": "by pixels in a drawn order"}
 PUBLISHED = {
-    ("mnist", "rows"): "about 98 to 99 (all test images)",
-    ("mnist", "pixels"): "LSTM 87.2, GRU 96.2 (Bai et al. 2018: 28×28 pixels, all test images)",
-    ("mnist", "permuted"): "LSTM 85.7, GRU 87.3 (Bai et al. 2018: 28×28 pixels, all test images)",
+    ("MNIST", "rows"): "about 98 to 99 (all test images)",
+    ("MNIST", "pixels"): "LSTM 87.2, GRU 96.2 (Bai et al. 2018: 28×28 pixels, all test images)",
+    ("MNIST", "permuted"): "LSTM 85.7, GRU 87.3 (Bai et al. 2018: 28×28 pixels, all test images)",
 }
 
 
@@ -56,6 +58,8 @@ class Config:
     """scikit-learn's 8×8 digits, which need no download, or MNIST, 28×28."""
     data: pathlib.Path | None = None
     """Folder with the four files of MNIST; unless given, they are downloaded once."""
+    unchecked: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take the files of --data as they are, instead of making sure that they hold what the originals do."""
     order: Literal["rows", "pixels", "permuted"] = "rows"
     """What a step reads: a row of pixels, a pixel, or a pixel of the image permuted."""
     shrink: int = 1
@@ -70,6 +74,8 @@ class Config:
     """Share of each recurrent layer's outputs set to zero in training."""
     batch: int = 64
     """Images read side by side."""
+    points: int = 2048
+    """Gradients at most for a map of integrated gradients; fewer where less than 1 % is missing before."""
     training: Training = Training(steps=800, learning_rate=4e-3, evaluate_every=100, checkpoint_every=200)
     """How it is trained."""
 
@@ -78,8 +84,9 @@ class Config:
         runs.require(
             self.data is None or self.dataset == "mnist", "dataset", "mnist where --data is given", self.dataset
         )
+        runs.require(not self.unchecked or self.data is not None, "unchecked", "--data beside it", True)
         runs.require(self.cell in CONTENDERS, "cell", f"one of {', '.join(CONTENDERS)}", self.cell)
-        runs.require_counts(self, "shrink", "layers", "hidden", "batch")
+        runs.require_counts(self, "shrink", "layers", "hidden", "batch", "points")
         runs.require(0 <= self.dropout < 1, "dropout", "at least 0, less than 1", self.dropout)
 
 
@@ -136,7 +143,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     what = f"{name} on {images.name} {ORDERS[config.order]}{size}"
     draw_curves(directory / "curves.png", trained, over_time, floors, accuracy, what)
     draw_states(directory / "states.png", trajectories(config, order, trained.params, images.test), what)
-    maps = saliency(model, order, trained.params, images.test)
+    maps = saliency(model, order, trained.params, images.test, config.points)
     draw_saliency(directory / "saliency.png", maps, what)
     console.print(table(floors, accuracy, trained.step, name, counts[2]))
     row = Row(
@@ -145,7 +152,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         f"% of {counts[2]:,} test images",
         floor=f"{floors['majority']:.1%} (majority)",
         baseline=f"{floors['nearest neighbour']:.1%} (nearest neighbour)",
-        published=PUBLISHED.get((config.dataset, config.order), ""),
+        published=PUBLISHED.get((images.name, config.order), ""),
         parameters=trained.parameters,
     )
     return {
@@ -161,7 +168,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         "best_step": trained.step,
         "without_a_network": floors,
         "accuracy_over_time": over_time,
-        "integrated_gradients_gap": maps.gap,
+        "integrated_gradients_gap": float(maps.gaps.max()),
         "parameters": trained.parameters,
     }
 
@@ -180,7 +187,7 @@ def specimen(config: Config, directory: pathlib.Path, steps: int) -> Specimen:
 
 def read(config: Config) -> Images:
     """Return the images, shrunk."""
-    images = read_digits() if config.dataset == "digits" else read_mnist(config.data)
+    images = read_digits() if config.dataset == "digits" else read_mnist(config.data, unchecked=config.unchecked)
     _, height, width = images.train.images.shape
     fits = height % config.shrink == 0 and width % config.shrink == 0
     runs.require(fits, "shrink", f"a divisor of {height} and {width}", config.shrink)
@@ -265,30 +272,6 @@ def trajectories(config: Config, order: Order, params: Any, part: Part) -> Traje
     ys = jax.jit(encoder_of(config, order).apply)(params.encoder, xs)[1][row - 1 :: row]
     found = principal_components(ys)
     return Trajectories(np.asarray(found.coordinates), part.labels[places], np.asarray(found.shares).tolist())
-
-
-def saliency(model: jaxrnn.models.Classifier, order: Order, params: Any, part: Part) -> Saliency:
-    """Return what the answer for the first image of each class depends on.
-
-    The score is the logit of the image's label less the mean of all logits, which a constant added to all leaves alone.
-    """
-    places = np.array([np.flatnonzero(part.labels == label)[0] for label in np.unique(part.labels)])
-    xs, labels = order.sequences(part.images[places]), part.labels[places]
-    black = order.sequences(np.zeros_like(part.images[:1]))
-
-    @jax.jit
-    def maps(params: Any, xs: jax.Array, black: jax.Array) -> tuple[Any, ...]:
-        def score(xs: jax.Array) -> jax.Array:
-            logits = model.apply(params, xs)
-            return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0] - logits.mean(axis=1)
-
-        integrated = integrated_gradients(score, xs, black, points=128)
-        return model.apply(params, xs).argmax(axis=-1), input_gradients(score, xs), integrated, score(xs) - score(black)
-
-    answers, gradients, (attributions, gaps), changes = maps(params, jnp.asarray(xs), jnp.asarray(black))
-    gap = float(jnp.abs(gaps / changes).max())
-    shown = (part.images[places], labels, np.asarray(answers))
-    return Saliency(*shown, order.pictures(gradients), order.pictures(attributions), gap)
 
 
 def _chunks(order: Order, part: Part) -> tuple[Batch, np.ndarray]:

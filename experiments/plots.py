@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,18 +42,7 @@ def learning_curves(
     high = max(floors.values()) if floors else max(seen)
     margin = 0.05 * (high - low)
     axes.set_ylim(low - margin, high + 2 * margin)
-    for place, (name, value) in zip(_apart(list(floors.values()), 0.9 * margin), floors.items(), strict=True):
-        axes.axhline(value, color="0.45", linestyle="--", linewidth=1)
-        axes.annotate(
-            f"{name}  {value:.3f}",
-            (1, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            color="0.25",
-        )
+    floor_lines([axes], floors)
     best = int(np.argmin(valid[1])) if len(valid[1]) else None
     if best is not None:
         axes.annotate(
@@ -71,6 +61,27 @@ def learning_curves(
     axes.grid(axis="y", alpha=0.2)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0)
     figure.savefig(path, dpi=150)
+
+
+def floor_lines(panels: Sequence[Any], floors: Mapping[str, float]) -> None:
+    """Draw a line for each floor in panels that share their y axis, whose limits are set; labels stand to the right.
+
+    Labels that would lie on each other are moved up, on a linear axis.
+    """
+    low, high = panels[-1].get_ylim()
+    for place, (name, value) in zip(_apart(list(floors.values()), 0.04 * (high - low)), floors.items(), strict=True):
+        for axes in panels:
+            axes.axhline(value, color="0.45", linestyle="--", linewidth=1, zorder=0.9)
+        panels[-1].annotate(
+            f"{name}  {value:.3f}",
+            (1, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color="0.25",
+        )
 
 
 def _apart(values: list[float], distance: float) -> list[float]:

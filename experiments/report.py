@@ -3,8 +3,9 @@
 ``python -m experiments report`` reads every finished run under results/ that was not a quick one. Their figures
 go to experiments/results.jsonl, one line for each command, where a newer run of a command takes the older one's
 place and runs made elsewhere stay; their pictures go to experiments/figures/. From those lines it writes the part
-of README.md between the two marks of each experiment. Runs that differ in their seed alone are one row, with mean
-and standard deviation. A run may have a table of its own besides its rows, in Markdown.
+of README.md between the two marks of each experiment: a table whose rows name their run, and below it the command of
+each run. Runs that differ in their seed alone are one row, with mean and standard deviation. A run may give a table
+besides its rows, in Markdown.
 """
 
 import json
@@ -22,7 +23,9 @@ from experiments.runs import Row
 FOLDER = pathlib.Path(__file__).parent
 SEEDLESS = ("--seed", "--run")
 COLOURS = 128  # of a picture: a plot needs no more, and a third of the bytes
-COLUMNS = ("", "figure", "floor", "baseline", "published", "parameters", "time")
+COLUMNS = ("", "figure", "outcome", "floor", "baseline", "published", "parameters", "time", "run")
+MANY = 6  # rows of a run, beyond which it has a table of its own
+IN_ALL = " in all"  # said of the time of a run where it is not that of each row
 
 
 def report(results: pathlib.Path, folder: pathlib.Path, descriptions: dict[str, str]) -> list[str]:
@@ -93,32 +96,73 @@ def _drop_unused(figures: pathlib.Path, known: list[str], readme: str) -> None:
 
 
 def _section(lines: list[dict[str, Any]]) -> str:
-    """Return the table of an experiment's runs, their commands and their pictures."""
+    """Return the tables of an experiment's runs, their commands and their pictures."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         groups.setdefault(_without_seed(line["command"]), []).append(line)
-    table = []
-    for group in groups.values():
-        for rows in zip(*(line["rows"] for line in group), strict=True):
-            seconds = [row.get("seconds") or line["seconds"] for row, line in zip(rows, group, strict=True)]
-            table.append(_table_row([Row(**row) for row in rows], seconds))
-    commands = ["```sh", *(line["command"] for line in lines), "```"]
+    of_runs = [_table_rows(group) for group in groups.values()]
+    few = [row for rows in of_runs if len(rows) <= MANY for row in _with_time_once(rows)]
+    made = [_table_of_run(rows) for rows in of_runs if len(rows) > MANY] + ([_table(few)] if few else [])
+    made += [group[0]["table"] for group in groups.values() if group[0].get("table")]
+    commands = "\n\n".join(f"# {line['run']}\n{line['command']}" for line in lines)
     pictures = [
         f"![{caption}]({place})" for group in groups.values() for place, caption in group[0]["pictures"].items()
     ]
-    more = [part for group in groups.values() if group[0].get("table") for part in (group[0]["table"], "")]
-    return "\n".join([tables.markdown(COLUMNS, table), "", *more, *commands, *([""] if pictures else []), *pictures])
+    return "\n\n".join([*made, f"```sh\n{commands}\n```", *(["\n".join(pictures)] if pictures else [])])
 
 
-def _table_row(rows: list[Row], seconds: list[float]) -> tuple[str, ...]:
-    first, values = rows[0], [row.value for row in rows]
-    figure = f"**{statistics.fmean(values):.4g}** {first.unit}"
-    if len(rows) > 1:
-        spread = f"{statistics.fmean(values):.4g} ± {statistics.stdev(values):.2g}"
-        figure = f"**{spread}** {first.unit} ({len(rows)} seeds)"
-    parameters = "" if first.parameters is None else f"{first.parameters:,}"
-    time = _duration(statistics.fmean(seconds))
-    return (first.what, figure, first.floor, first.baseline, first.published, parameters, time)
+def _table_rows(group: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return the rows of runs that differ in their seed alone, by column."""
+    whole = _duration(statistics.fmean(line["seconds"] for line in group))
+    made = []
+    for alike in zip(*(line["rows"] for line in group), strict=True):
+        rows = [Row(**row) for row in alike]
+        what, _, outcome = rows[0].what.partition("; ")
+        seconds = [row.seconds for row in rows if row.seconds is not None]
+        cells = rows[0]._asdict() | {
+            "": what,
+            "figure": _figure(rows),
+            "outcome": outcome,
+            "parameters": "" if rows[0].parameters is None else f"{rows[0].parameters:,}",
+            "time": _duration(statistics.fmean(seconds)) if seconds else whole,
+            "run": ", ".join(f"`{line['run']}`" for line in group),
+        }
+        if not seconds and len(group[0]["rows"]) > 1:
+            cells["time"] += IN_ALL
+        made.append({column: cells[column] for column in COLUMNS})
+    return made
+
+
+def _figure(rows: list[Row]) -> str:
+    values = [row.value for row in rows]
+    if len(rows) == 1:
+        return f"**{values[0]:.4g}** {rows[0].unit}"
+    return f"**{statistics.fmean(values):.4g} ± {statistics.stdev(values):.2g}** {rows[0].unit} ({len(rows)} seeds)"
+
+
+def _with_time_once(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the rows of a run, with the time that is that of all of them in the first alone."""
+    return rows[:1] + [row | {"time": ""} if row["time"].endswith(IN_ALL) else row for row in rows[1:]]
+
+
+def _table_of_run(rows: list[dict[str, str]]) -> str:
+    """Return the table of a single run, below what all its rows would say."""
+    (run,) = {row["run"] for row in rows}
+    context = {column: rows[0][column] for column in COLUMNS[COLUMNS.index("floor") :]}
+    alike = {column: cell for column, cell in context.items() if cell and all(row[column] == cell for row in rows)}
+    said = [f"{column} {cell}" for column, cell in alike.items() if column != "run"]
+    subjects = {row[""].partition(": ")[0] for row in rows}
+    if len(subjects) == 1 and all(": " in row[""] for row in rows):
+        said.insert(0, *subjects)
+        rows = [row | {"": row[""].partition(": ")[2]} for row in rows]
+    caption = f"Run {run}: {'; '.join(said)}" if said else f"Run {run}"
+    return f"{caption}\n\n{_table([{column: row[column] for column in row if column not in alike} for row in rows])}"
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    """Return a table without the columns that are empty."""
+    columns = [column for column in rows[0] if any(row[column] for row in rows)]
+    return tables.markdown(columns, [[row[column] for column in columns] for row in rows])
 
 
 def _without_seed(command: str) -> str:

@@ -1,7 +1,7 @@
-"""Sentiment of sentences: words are read from both ends, pooled to one vector, and called praise or pan.
+"""Sentiment of sentences: words are read, from both ends or one, pooled to a vector, and called praise or pan.
 
-The model is embedding → dropout → bidirectional recurrent layers → pooling over the words → dropout → dense, the
-loss -ln P(label | sentence). A few thousand sentences are learnt by heart within a few epochs; against that, a
+The model is embedding → dropout → recurrent layers → pooling over the words → dropout → dense, the loss
+-ln P(label | sentence). A few thousand sentences are learnt by heart within a few epochs; against that, a
 share of the words is replaced by the unknown word in training, anew each time, besides the dropout.
 
 The vocabulary is of the training sentences. Those of one padded length share a batch. After every few hundred
@@ -15,12 +15,13 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.console
+import tyro
 
 import jaxrnn
 from experiments import runs
@@ -59,18 +60,23 @@ class Config:
     """Generated reviews, or the Stanford Sentiment Treebank's sentences with two labels."""
     data: pathlib.Path | None = None
     """A folder with the files of --dataset sst2; unless given, they are downloaded."""
+    unchecked: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take the files of --data as they are, instead of making sure that they hold what the originals do."""
     vectors: pathlib.Path | None = None
     """Pretrained word vectors to begin with, a file in GloVe's text format; --embedding is then their size."""
     cell: Literal["vanilla", "lstm", "gru"] = "gru"
     """The recurrent cell."""
     layers: int = 1
-    """Recurrent layers, each of which reads from both ends."""
+    """Recurrent layers."""
+    bidirectional: bool = True
+    """Whether each layer reads from both ends; otherwise it does from the first word to the last."""
     hidden: int = 64
     """Units of each recurrent layer in each direction."""
     embedding: int = 64
     """Size of the vector that stands for a word."""
     pooling: Literal["attention", "max", "mean", "ends"] = "attention"
-    """What becomes of the outputs for all words: a weighted mean, the greatest of each unit, the mean, or the ends."""
+    """What becomes of the outputs for all words: a weighted mean, the greatest of each unit, the mean, or the ends: the
+    outputs that have read the whole sentence."""
     at_least: int = 1
     """How often a word must occur in the training sentences to be known."""
     word_dropout: float = 0.1
@@ -86,6 +92,7 @@ class Config:
     def __post_init__(self) -> None:
         runs.make_absolute(self, "data", "vectors")
         runs.require(self.data is None or self.dataset == "sst2", "data", "--dataset sst2 beside it", self.dataset)
+        runs.require(not self.unchecked or self.data is not None, "unchecked", "--data beside it", True)
         runs.require_counts(self, "layers", "hidden", "embedding", "at_least", "batch")
         for name in ("word_dropout", "dropout"):
             runs.require(0 <= getattr(self, name) < 1, name, "at least 0, less than 1", getattr(self, name))
@@ -213,7 +220,7 @@ def specimen(config: Config, directory: pathlib.Path, steps: int) -> Specimen:
 
 def read(config: Config) -> Sentiment:
     """Return the sentences."""
-    return generate_reviews() if config.dataset == "reviews" else read_sst2(config.data)
+    return generate_reviews() if config.dataset == "reviews" else read_sst2(config.data, unchecked=config.unchecked)
 
 
 def restore(config: Config, directory: pathlib.Path) -> tuple[Classifier, Any, Words]:
@@ -224,7 +231,7 @@ def restore(config: Config, directory: pathlib.Path) -> tuple[Classifier, Any, W
 
 
 def model_of(config: Config, vocabulary: int, size: int, vectors: np.ndarray | None = None) -> Classifier:
-    """Return embedding → dropout → bidirectional recurrent layers → pooling → dropout → dense."""
+    """Return embedding → dropout → recurrent layers → pooling → dropout → dense."""
     # Small words: a rare word's vector is hardly ever updated, and should not outshout those that are.
     table = (
         jaxrnn.initializers.normal(0.3) if vectors is None else lambda key, shape, dtype: jnp.asarray(vectors, dtype)
@@ -235,14 +242,16 @@ def model_of(config: Config, vocabulary: int, size: int, vectors: np.ndarray | N
 def readers_of(config: Config, size: int) -> list[jaxrnn.Layer]:
     """Return the layers that read vectors of words."""
     sizes = [config.hidden] * config.layers
-    reader = jaxrnn.stacked(CELLS[config.cell], size, sizes, bidirectional=True, dropout=config.dropout)
-    return [jaxrnn.dropout(config.dropout), reader]
+    options: dict[str, Any] = {"bidirectional": config.bidirectional, "dropout": config.dropout}
+    return [jaxrnn.dropout(config.dropout), jaxrnn.stacked(CELLS[config.cell], size, sizes, **options)]
 
 
 def pooled(config: Config, *layers: jaxrnn.Layer) -> Classifier:
     """Return layers → pooling → dropout → dense."""
-    encoder = jaxrnn.serial(*layers)
-    return classifier(encoder, 2 * config.hidden, 2, pooling=config.pooling, dropout=config.dropout)
+    features, pooling = 2 * config.hidden, config.pooling
+    if not config.bidirectional:
+        features, pooling = config.hidden, "last" if pooling == "ends" else pooling
+    return classifier(jaxrnn.serial(*layers), features, 2, pooling=pooling, dropout=config.dropout)
 
 
 def loss(model: Classifier, word_dropout: float, params: Any, batch: Labelled, key: jax.Array) -> jax.Array:
@@ -277,5 +286,6 @@ def figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def _name(config: Config) -> str:
     kind = {"vanilla": "vanilla RNN", "lstm": "LSTM", "gru": "GRU"}[config.cell]
+    kind = f"bidirectional {kind}" if config.bidirectional else kind
     begun = "" if config.vectors is None else ", pretrained vectors"
-    return f"bidirectional {kind} {config.layers} × {config.hidden}, {config.pooling} pooling{begun}"
+    return f"{kind} {config.layers} × {config.hidden}, {config.pooling} pooling{begun}"

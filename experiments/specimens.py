@@ -89,19 +89,20 @@ def enough_of(lengths: Sequence[int], steps: int) -> int:
 
 
 def both_ways(
-    cell: Callable[[int], Cell], layers: Sequence[Directions], xs: jax.Array, lengths: np.ndarray
+    cell: Callable[[int], Cell], layers: Sequence[Any], xs: jax.Array, lengths: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the gates and states of bidirectional layers, one sequence after the other, as `Reading` has them.
+    """Return the gates and states of layers, one sequence after the other, as `Reading` has them.
 
     Args:
         cell: from a number of input features to the cell of a layer in one direction.
-        layers: their parameters.
+        layers: their parameters, `Directions` of them where a layer is bidirectional.
         xs: ``[T, B, D]``. lengths: ``[B]``.
     """
     units, read = {}, np.arange(len(xs)) < np.asarray(lengths)[:, None]
     for number, directions in enumerate(layers, 1):
         outputs = []
-        for way, params in directions._asdict().items():
+        ways = directions._asdict() if isinstance(directions, Directions) else {"forward": directions}
+        for way, params in ways.items():
             of_cell = functools.partial(activations, cell(xs.shape[-1]), lengths=lengths, reverse=way == "backward")
             at = jax.jit(of_cell)(params, xs)
             units |= {

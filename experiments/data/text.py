@@ -19,6 +19,12 @@ SKIPPED = {
     "dist-packages", "encodings", "idlelib", "idle_test", "pydoc_data", "site-packages", "test", "tests", "turtledemo",
 }  # fmt: skip
 UNSEEN = "\N{REPLACEMENT CHARACTER}"
+TINYSHAKESPEARE = "tinyshakespeare.txt"
+TINYSHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/"
+    "tinyshakespeare/input.txt"
+)
+TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 SHORTEST = 1000
 
 
@@ -75,15 +81,24 @@ def code_points(text: str) -> np.ndarray:
 def read_text(path: pathlib.Path, train_share: float = 0.9) -> Corpus:
     """Return the text of a file, its first part for training and the rest for validation.
 
+    It has the name of its file, but the text of tinyshakespeare has that name wherever it lies, and no other has.
+
     Raises:
-        InputError: a file that cannot be read, is not UTF-8 text, or is too short.
+        InputError: a file that cannot be read, is not UTF-8 text, is too short, or is called tinyshakespeare.txt
+            and holds something else.
     """
     text = fetching.read_text(path)
+    known = hashlib.sha256(text.encode()).hexdigest() == TINYSHAKESPEARE_SHA256
+    if path.name == TINYSHAKESPEARE and not known:
+        raise InputError(
+            f"--data {path}: its {len(text):,} characters are not the text it is named after: truncated or altered; "
+            f"get it anew from {TINYSHAKESPEARE_URL}, or give it another name"
+        )
     if len(text) < SHORTEST:
         raise InputError(f"--data {path}: {len(text):,} characters are too few; give a text of {SHORTEST:,} or more")
     cut = int(train_share * len(text))
     source = f"{path}, its first {train_share:.0%} for training and the rest for validation"
-    return Corpus(text[:cut], text[cut:], path.name, source)
+    return Corpus(text[:cut], text[cut:], TINYSHAKESPEARE if known else path.name, source)
 
 
 def read_standard_library(limit: int, root: pathlib.Path | None = None, valid_share: float = 0.05) -> Corpus:

@@ -15,21 +15,39 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from experiments.data.fetching import Remote, fetch_all, read_text
+from experiments.data.fetching import Remote, fetch_all, name_of, read_text
 from experiments.runs import InputError
 
 Direction = Literal["en-de", "de-en"]
 
 ADDRESS = "https://raw.githubusercontent.com/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw/"
-CHECKSUMS = {
-    "train.en.gz": "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
-    "train.de.gz": "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
-    "val.en.gz": "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
-    "val.de.gz": "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
-    "test_2016_flickr.en.gz": "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
-    "test_2016_flickr.de.gz": "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
+CHECKSUMS = {  # of the file, and of what it holds
+    "train.en.gz": (
+        "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
+        "460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6",
+    ),
+    "train.de.gz": (
+        "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
+        "2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72",
+    ),
+    "val.en.gz": (
+        "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+        "1f2a23d992769b5b3d209b0a10dd0b77c08cceb1f20dfb97ed0aafa49d107227",
+    ),
+    "val.de.gz": (
+        "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
+        "660e09eb7e1da2f856ea13ee5ad3cf6d36b3d5b0b733c857e94c5747a3dfc660",
+    ),
+    "test_2016_flickr.en.gz": (
+        "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
+        "399a4382932c1aadd3ceb9bef1008d388a64c76d4ae4e9d4728c6f4301cac182",
+    ),
+    "test_2016_flickr.de.gz": (
+        "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
+        "4be6b5b3236b79c25475c6bb829800a7ce559e9ba7a1f6c2394fe4d40be46d16",
+    ),
 }
-FILES = {name: Remote(ADDRESS + name, checksum) for name, checksum in CHECKSUMS.items()}
+FILES = {name: Remote(ADDRESS + name, checksum, (content,)) for name, (checksum, content) in CHECKSUMS.items()}
 
 ENGLISH = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -60,19 +78,22 @@ class Translation(NamedTuple):
     source: str
 
 
-def read_multi30k(direction: Direction = "en-de", data: pathlib.Path | None = None) -> Translation:
-    """Return Multi30k from the folder ``data``, or else downloaded.
+def read_multi30k(
+    direction: Direction = "en-de", data: pathlib.Path | None = None, *, unchecked: bool = False
+) -> Translation:
+    """Return Multi30k from the folder ``data``, or else downloaded; ``unchecked``, ``data`` may hold other sentences.
 
     Raises:
-        InputError: files that are missing, damaged, or not aligned line by line, see `fetch_all`.
+        InputError: files that are missing, damaged, altered, or not aligned line by line, see `fetch_all`.
     """
-    paths = fetch_all("multi30k", FILES, data)
+    paths = fetch_all("multi30k", FILES, data, unchecked=unchecked)
     train, valid, test = (
         _read_pairs(*(paths[f"{part}.{language}.gz"] for language in direction.split("-")))
         for part in ("train", "val", "test_2016_flickr")
     )
     source = f"{ADDRESS if data is None else data}, tested on test_2016_flickr"
-    return Translation(train, valid, test, f"Multi30k {direction}", source)
+    name = name_of("Multi30k", data, unchecked=unchecked)
+    return Translation(train, valid, test, f"{name} {direction}", source)
 
 
 def _read_pairs(*paths: pathlib.Path) -> Pairs:

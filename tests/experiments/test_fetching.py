@@ -105,12 +105,37 @@ def test_a_cache_that_cannot_be_written_is_named(server: Server, cache: pathlib.
         fetching.fetch("file", server.address("file"), CHECKSUM)
 
 
-def test_a_local_copy_asks_no_server(tmp_path: pathlib.Path):
-    remote = fetching.Remote("http://127.0.0.1:9/a", CHECKSUM)
-    (tmp_path / "a").write_bytes(b"mine")
-    assert fetching.fetch("set/a", *remote, tmp_path) == tmp_path / "a"
-    assert fetching.fetch("set/a", *remote, tmp_path / "a") == tmp_path / "a"
-    assert fetching.fetch_all("set", {"a": remote}, tmp_path) == {"a": tmp_path / "a"}
+PACKED = fetching.Remote("http://127.0.0.1:9/a.gz", "of the archive", (CHECKSUM, "md5:" + "0" * 32))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [CONTENT, CONTENT.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + CONTENT, CONTENT[:-1], CONTENT + b"\n\n"],
+)
+def test_a_local_copy_may_be_packed_and_end_its_lines_as_it_likes(tmp_path: pathlib.Path, content: bytes):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(content, 1))
+    assert fetching.fetch_all("set", {"a.gz": PACKED}, tmp_path) == {"a.gz": tmp_path / "a.gz"}
+    (tmp_path / "a.gz").unlink()
+    (tmp_path / "a").write_bytes(content)
+    assert fetching.fetch_all("set", {"a.gz": PACKED}, tmp_path) == {"a.gz": tmp_path / "a"}
+
+
+@pytest.mark.parametrize("content", [CONTENT[:-11], CONTENT.replace(b"text", b"test", 1), b""])
+def test_a_local_copy_that_holds_something_else_must_be_asked_for(tmp_path: pathlib.Path, content: bytes):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(InputError, match=f"a.gz: truncated or altered: its {len(content):,} bytes") as caught:
+        fetching.fetch_all("set", {"a.gz": PACKED}, tmp_path)
+    assert f"anew from {PACKED.url}, or have it taken as it is with --unchecked" in str(caught.value)
+    assert fetching.fetch_all("set", {"a.gz": PACKED}, tmp_path, unchecked=True) == {"a.gz": tmp_path / "a.gz"}
+
+
+def test_a_copy_without_other_checksums_is_held_against_that_of_the_file(tmp_path: pathlib.Path):
+    files = {"a": fetching.Remote("http://127.0.0.1:9/a", "md5:" + hashlib.md5(CONTENT).hexdigest())}
+    (tmp_path / "a").write_bytes(CONTENT)
+    assert fetching.fetch_all("set", files, tmp_path) == {"a": tmp_path / "a"}
+    (tmp_path / "a").write_bytes(CONTENT[:550])
+    with pytest.raises(InputError, match="a: truncated or altered"):
+        fetching.fetch_all("set", files, tmp_path)
 
 
 def test_what_a_folder_lacks_is_listed(tmp_path: pathlib.Path):
@@ -120,9 +145,8 @@ def test_what_a_folder_lacks_is_listed(tmp_path: pathlib.Path):
         fetching.fetch_all("set", files, tmp_path)
     assert "expected a folder with one, two, three; missing are:" in str(caught.value)
     assert [line.strip() for line in str(caught.value).splitlines()[1:]] == [files["one"].url, files["three"].url]
-    for data in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match=f"--data {data}: expected the file .*https://example.org/one"):
-            fetching.fetch("one", *files["one"], data)
+    with pytest.raises(InputError, match=f"--data {tmp_path / 'nowhere'}: expected a folder with one, two, three"):
+        fetching.fetch_all("set", files, tmp_path / "nowhere", unchecked=True)
 
 
 def test_a_damaged_archive_is_named(tmp_path: pathlib.Path):

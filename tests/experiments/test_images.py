@@ -49,7 +49,7 @@ def folder(tmp_path: pathlib.Path, rng: np.random.Generator) -> pathlib.Path:
 
 
 def test_mnist_is_read_from_a_folder(folder: pathlib.Path):
-    images = mnist.read_mnist(folder)
+    images = mnist.read_mnist(folder, unchecked=True)
     assert [part.images.shape for part in images[:3]] == [(7, 28, 28), (5000, 28, 28), (30, 28, 28)]
     assert images.train.labels.tolist() == list(range(7))
     assert images.valid.labels[0] == 7
@@ -58,6 +58,12 @@ def test_mnist_is_read_from_a_folder(folder: pathlib.Path):
         assert (part.images[:, 27, 27] == 255).all()
     assert "only 30 of the 10,000 test images" in images.source
     assert "only 5,007 of the 60,000 training images" in images.source
+    assert images.name == f"{folder.name} (unchecked)"
+
+
+def test_other_images_are_no_mnist_unless_asked_for(folder: pathlib.Path):
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte.gz: truncated or altered: its 3,925,504 bytes"):
+        mnist.read_mnist(folder)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +80,7 @@ def test_mnist_is_read_from_a_folder(folder: pathlib.Path):
 def test_a_damaged_file_is_named(folder: pathlib.Path, content: bytes, message: str):
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(content))
     with pytest.raises(InputError, match=message) as caught:
-        mnist.read_mnist(folder)
+        mnist.read_mnist(folder, unchecked=True)
     assert "t10k-" in str(caught.value)
 
 
@@ -82,7 +88,7 @@ def test_too_few_images_are_an_error(folder: pathlib.Path):
     write_idx(folder / "train-images-idx3-ubyte.gz", np.zeros((5000, 28, 28)))
     write_idx(folder / "train-labels-idx1-ubyte.gz", np.zeros(5000))
     with pytest.raises(InputError, match="5,000 training images; expected more than 5,000"):
-        mnist.read_mnist(folder)
+        mnist.read_mnist(folder, unchecked=True)
 
 
 def test_a_folder_without_the_files_names_their_addresses(tmp_path: pathlib.Path):

@@ -45,8 +45,9 @@ def test_runs_become_rows_between_the_marks(folder: pathlib.Path):
     told = report(results, folder, NAMES)
     text = (folder / "README.md").read_text()
     assert sorted(told) == ["python -m experiments products", "python -m experiments sums --run a --hidden 8"]
-    assert "| GRU | **1.25** nats | 2.0 (mean) | 1.5 (last value) |  | 1,234 | 1 min 1 s |" in text
-    assert "python -m experiments sums --run a --hidden 8\n" in text
+    assert "|  | figure | floor | baseline | parameters | time | run |" in text
+    assert "| GRU | **1.25** nats | 2.0 (mean) | 1.5 (last value) | 1,234 | 1 min 1 s | `a` |" in text
+    assert "```sh\n# a\npython -m experiments sums --run a --hidden 8\n```" in text
     assert "![Curves of it](figures/sums/a_curves.png)" in text
     with PIL.Image.open(folder / "figures" / "sums" / "a_curves.png") as picture:
         assert picture.convert("RGB").getpixel((2, 1)) == (255, 0, 0)
@@ -98,7 +99,37 @@ def test_a_newer_run_of_a_command_takes_its_place(folder: pathlib.Path):
 def test_a_row_has_its_own_time_where_it_gives_one(folder: pathlib.Path):
     finish(folder.parent / "results", "sums", "a", "--hidden 8", 1.25, seconds=7.0)
     report(folder.parent / "results", folder, NAMES)
-    assert "| 1,234 | 7 s |" in (folder / "README.md").read_text()
+    assert "| 1,234 | 7 s | `a` |" in (folder / "README.md").read_text()
+
+
+def add_rows(results: pathlib.Path, run: str, whats: list[str], **more: Any) -> None:
+    """Give a finished run rows of these names in place of its own."""
+    path = results / "sums" / run / "result.json"
+    rows = [Row(what, 1.5, "nats", **more)._asdict() for what in whats]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rows": rows}))
+
+
+def test_the_time_of_several_rows_is_told_once_and_what_became_of_a_row_apart(folder: pathlib.Path):
+    results = folder.parent / "results"
+    finish(results, "sums", "a", "--hidden 8", 1.25)
+    add_rows(results, "a", ["GRU; solved: at once; twice", "LSTM"])
+    report(results, folder, NAMES)
+    text = (folder / "README.md").read_text()
+    assert "|  | figure | outcome | time | run |" in text
+    assert "| GRU | **1.5** nats | solved: at once; twice | 1 min 1 s in all | `a` |" in text
+    assert "| LSTM | **1.5** nats |  |  | `a` |" in text
+
+
+def test_what_many_rows_have_alike_stands_above_them(folder: pathlib.Path):
+    results = folder.parent / "results"
+    for run, count in (("few", 2), ("many", 9)):
+        finish(results, "sums", run, f"--run {run} --count {count}", 1.25)
+        add_rows(results, run, [f"adding: cell {number}" for number in range(count)], floor="0.17 (none)")
+    report(results, folder, NAMES)
+    text = (folder / "README.md").read_text()
+    assert "Run `many`: adding; floor 0.17 (none); time 1 min 1 s in all\n\n|  | figure |\n" in text
+    assert "| cell 8 | **1.5** nats |\n" in text
+    assert "| adding: cell 1 | **1.5** nats | 0.17 (none) |  | `few` |" in text
 
 
 def test_runs_of_several_seeds_are_one_row(folder: pathlib.Path):
@@ -109,5 +140,6 @@ def test_runs_of_several_seeds_are_one_row(folder: pathlib.Path):
     report(results, folder, NAMES)
     text = (folder / "README.md").read_text()
     assert "**2 ± 1** nats (3 seeds)" in text
+    assert "| `s0`, `s1`, `s2` |" in text
     assert "**5** nats" in text
     assert text.count("![") == 2

@@ -41,7 +41,10 @@ def test_words_without_order_say_little_of_generated_reviews():
 def test_sst2_is_read_from_a_folder(tmp_path: pathlib.Path):
     for name in sentiment.FILES:
         (tmp_path / name).write_text(f"1 a film of {name}\n0 1 naïve\x85 film\n", encoding="utf-8")
-    data = sentiment.read_sst2(tmp_path)
+    with pytest.raises(InputError, match=r"stsa.binary.train: truncated or altered"):
+        sentiment.read_sst2(tmp_path)
+    data = sentiment.read_sst2(tmp_path, unchecked=True)
+    assert data.name == f"{tmp_path.name} (unchecked)"
     assert [part.texts[0] for part in data[:3]] == [
         f"a film of stsa.binary.{name}" for name in ("train", "dev", "test")
     ]

@@ -14,10 +14,11 @@ import pytest
 
 from experiments import runs, sentiment
 from experiments.__main__ import _execute
-from experiments.data.sentiment import FILES, Sentences, Sentiment
-from experiments.data.words import UNK, load_words
+from experiments.data.sentiment import FILES, Sentences, Sentiment, generate_reviews
+from experiments.data.words import UNK, load_words, save_words, words_of
 from experiments.sentiment_answers import Answer, baselines_of, shown
 from experiments.training import Training
+from jaxrnn.training import save
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     config = sentiment.Config(
         dataset="sst2",
         data=folder,
+        unchecked=True,
         vectors=folder / "vectors.txt",
         cell="vanilla",
         hidden=8,
@@ -92,6 +94,27 @@ def test_sentences_are_classified_as_each_alone_in_their_order(finished: Finishe
     probabilities = np.exp(alone) / np.exp(alone).sum(-1, keepdims=True)
     assert figures["loss"] == pytest.approx(-np.log(probabilities[range(4), [1, 0, 0, 0]]).mean(), rel=1e-5)
     assert figures["accuracy"] == 1 - figures["error"] == np.mean((alone[:, 1] > alone[:, 0]) == [1, 0, 0, 0])
+
+
+def test_a_model_may_read_in_one_direction(tmp_path: pathlib.Path, key: jax.Array, monkeypatch: pytest.MonkeyPatch):
+    """Its answer is then the head's, of what the last word leaves in the last layer."""
+    config = sentiment.Config(bidirectional=False, cell="vanilla", hidden=6, embedding=5, pooling="ends")
+    data = generate_reviews(counts=(40, 4, 4))
+    monkeypatch.setattr(sentiment, "read", lambda config: data)
+    words = words_of(data.train.texts)
+    model = sentiment.model_of(config, words.size, 5)
+    save_words(tmp_path / "words.json", words)
+    runs.write_json(tmp_path / "data.json", {"embedding": 5})
+    save(tmp_path / "best.safetensors", model.init(key), {})
+    restored, params, _ = sentiment.restore(config, tmp_path)
+    seen = sentiment.specimen(config, tmp_path, 20)
+    assert seen.words == "vanilla RNN 1 × 6, ends pooling on generated reviews"
+    assert seen.reading is not None
+    assert {name.split()[2] for name in seen.reading.units} == {"forward"}
+    (first,) = words.encode(data.test.texts[:1])
+    left = seen.reading.units[seen.reading.state][len(first) - 1]
+    logits = left @ params.head.kernel + params.head.bias
+    np.testing.assert_allclose(logits, restored.apply(params, first), rtol=1e-5, atol=1e-6)
 
 
 def test_words_are_forgotten_in_training_alone(key: jax.Array):
@@ -167,6 +190,7 @@ def test_a_text_without_words_is_an_error(finished: Finished, text: str | None):
         ({"at_least": 0}, "--at-least: expected at least 1, got 0"),
         ({"word_dropout": 1.0}, "--word-dropout: expected at least 0, less than 1, got 1.0"),
         ({"dropout": -0.1}, "--dropout: expected at least 0, less than 1, got -0.1"),
+        ({"unchecked": True}, "--unchecked: expected --data beside it"),
         ({"data": pathlib.Path("folder")}, "--data: expected --dataset sst2 beside it, got 'reviews'"),
     ],
 )

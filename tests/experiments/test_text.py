@@ -1,3 +1,4 @@
+import hashlib
 import pathlib
 
 import numpy as np
@@ -14,6 +15,20 @@ def test_a_file_is_split_at_nine_tenths(tmp_path: pathlib.Path):
     corpus = text.read_text(path)
     assert (corpus.train, corpus.valid) == (whole[:1800], whole[1800:])
     assert str(path) in corpus.source
+
+
+def test_a_known_text_has_its_name_wherever_it_lies(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    whole = "First Citizen:\n" * 100
+    monkeypatch.setattr(text, "TINYSHAKESPEARE_SHA256", hashlib.sha256(whole.encode()).hexdigest())
+    (tmp_path / "input.txt").write_text(whole)
+    assert text.read_text(tmp_path / "input.txt").name == "tinyshakespeare.txt"
+    path = tmp_path / "tinyshakespeare.txt"
+    path.write_bytes(whole.replace("\n", "\r\n").encode())
+    assert text.read_text(path).name == "tinyshakespeare.txt"
+    path.write_text(whole[:-16])
+    with pytest.raises(InputError, match=r"its 1,484 characters are not the text .*input.txt, or give it another name"):
+        text.read_text(path)
+    assert text.read_text(path.rename(tmp_path / "mine.txt")).name == "mine.txt"
 
 
 @pytest.mark.parametrize(

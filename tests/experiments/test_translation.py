@@ -55,15 +55,21 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def test_multi30k_is_read_in_both_directions(folder: pathlib.Path):
-    data = translation.read_multi30k("de-en", folder)
+    data = translation.read_multi30k("de-en", folder, unchecked=True)
     assert data.train == translation.Pairs(["First train.de.gz", "Grün"], ["First train.en.gz", "Grün"])
     assert data.valid.targets[0] == "First val.en.gz"
     assert data.test.sources[0] == "First test_2016_flickr.de.gz"
-    turned = translation.read_multi30k("en-de", folder)
+    turned = translation.read_multi30k("en-de", folder, unchecked=True)
     assert turned.test == translation.Pairs(data.test.targets, data.test.sources)
+    assert turned.name == f"{folder.name} (unchecked) en-de"
+
+
+def test_other_sentences_are_not_called_multi30k(folder: pathlib.Path):
+    with pytest.raises(InputError, match=r"train.en.gz: truncated or altered: its 28 bytes"):
+        translation.read_multi30k("en-de", folder)
 
 
 def test_files_out_of_step_are_named(folder: pathlib.Path):
     (folder / "val.de.gz").write_bytes(gzip.compress(b"one\n"))
     with pytest.raises(InputError, match=r"val.en.gz: 2 lines, but val.de.gz has 1; expected one sentence a line"):
-        translation.read_multi30k("en-de", folder)
+        translation.read_multi30k("en-de", folder, unchecked=True)
