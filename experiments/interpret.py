@@ -40,7 +40,7 @@ from experiments.training import BEST
 from jaxrnn.analysis import input_gradients, integrated_gradients, principal_components, unit_scores
 
 CERTAIN, FOLLOWS = 0.01, 0.3  # largest p, and least |correlation|, of a unit that counts as found
-ENOUGH = 1e-3  # share of an answer's change that an integral of few points may miss
+FEW, ENOUGH = 64, 1e-3  # points that are tried first, and the share of an answer's change that they may miss
 EXCERPT, LINE, LONGEST = 700, 20, 1000  # characters to colour, what a line's end counts as, and most if there is none
 
 
@@ -61,8 +61,8 @@ class Config:
     controls: int = 200
     """Searches for a unit that follows a shifted feature."""
     points: int = 1024
-    """Gradients in each integral at most; a network that turns sharply from one answer to another needs many, of the
-    others a sixteenth of them does."""
+    """Gradients in each integral at most; a network that turns sharply from one answer to another needs many;
+    where 64 do, no more are taken."""
     seed: int = 0
     """Seed of the shifts."""
 
@@ -237,8 +237,8 @@ def saliency(config: Config, questions: Any) -> tuple[list[Panel], float]:
     """Return each question's text, coloured by its two saliencies, and the largest gap relative to the change."""
     panels, largest = [], 0.0
     for question in questions:
-        gradient, attributions, change, gap = dependence(question, max(1, config.points // 16))
-        if abs(gap) > ENOUGH * abs(change):
+        gradient, attributions, change, gap = dependence(question, min(FEW, config.points))
+        if abs(gap) > ENOUGH * abs(change) and config.points > FEW:
             gradient, attributions, change, gap = dependence(question, config.points)
         largest = max(largest, abs(gap / change))
         shown = f"{question.what}, {change:+.2f} by what was read"

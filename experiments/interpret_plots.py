@@ -33,8 +33,8 @@ def draw_scores(path: pathlib.Path, found: list[dict[str, Any]], follows: float,
     axes.set_xlim(0, 1.25)
     axes.set_xticks(np.arange(0, 1.01, 0.2))
     axes.set_xlabel(
-        f"|r| on steps that did not choose the unit; orange: median and 99 % of the controls; "
-        f"blue: beyond 99 % of them, and {follows:g} or more"
+        "|r| on steps that did not choose the unit; orange: median and 99 % of the controls\n"
+        f"blue: found, which is beyond 99 % of them and {follows:g} or more"
     )
     axes.set_title(f"Units that follow a feature: {words}", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
