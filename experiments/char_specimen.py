@@ -1,6 +1,5 @@
 """What a character model shows of itself on a text: see `experiments.specimens`."""
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,9 +10,8 @@ import numpy as np
 
 import jaxrnn
 from experiments.data.text import Vocabulary
-from experiments.specimens import Question, Reading, Specimen, in_order
+from experiments.specimens import Question, Reading, Specimen, one_way
 from experiments.text_features import Features
-from jaxrnn.analysis import activations
 
 CLOSERS, CONTEXT, QUESTIONS = ")'\"]:", 80, 3
 
@@ -36,32 +34,46 @@ def specimen_of(
         features: what can be named of its characters.
     """
     embedding, *inner, head = params
-    tokens = vocabulary.encode(text)
-    xs, units = embedding.table[tokens], {}
-    for number, (cell, own) in enumerate(zip(cells, inner[::2], strict=True), 1):
-        at = jax.jit(functools.partial(activations, cell))(own, xs)
-        units |= {f"layer {number} {name}": np.asarray(at[name]) for name in in_order(at)}
-        xs = at["h"]
-    log_probabilities = np.asarray(jax.nn.log_softmax(xs[:-1] @ head.kernel + head.bias[None]))
+    tokens, layers = vocabulary.encode(text), inner[::2]
+    units = one_way(cells, layers, embedding.table[tokens])
     reading = Reading(text, units, features(text), f"layer {len(cells)} h")
+    logits = units[reading.state] @ head.kernel + head.bias[None]
+    reader = jaxrnn.serial(*map(jaxrnn.recurrent, cells), jaxrnn.dense(*head.kernel.shape))
+    places = places_asked(text, log_likelihoods(logits, tokens))
+    return Specimen(words, reading, questions_of(reader, (*layers, head), embedding.table, tokens, text, places))
+
+
+def log_likelihoods(logits: jax.Array, tokens: np.ndarray) -> np.ndarray:
+    """Return ln P of each next token, ``[T - 1]``, of ``logits [T, V]`` and ``tokens [T]``."""
+    log_probabilities = np.asarray(jax.nn.log_softmax(logits[:-1]))
+    return np.take_along_axis(log_probabilities, tokens[1:, None], axis=1)[:, 0]
+
+
+def questions_of(
+    reader: jaxrnn.Layer, params: Any, table: jax.Array, tokens: np.ndarray, text: str, places: Sequence[int]
+) -> list[Question]:
+    """Return what makes the character likely that follows each of the places.
+
+    Args:
+        reader, params: from characters, each a row of ``table``, to logits of the next.
+        table: of the embedding.
+        tokens, text: what is read, of which the reader sees the last `CONTEXT`.
+        places: of the last character read.
+    """
     # The average character of the text says nothing of the one that comes next.
-    baseline = embedding.table[tokens].mean(axis=0)
-    reader = jaxrnn.serial(*map(jaxrnn.recurrent, cells))
+    baseline = table[tokens].mean(axis=0)
 
     def question(place: int) -> Question:
         read, target = slice(place - CONTEXT + 1, place + 1), int(tokens[place + 1])
 
         def score(params: Any, inputs: jax.Array) -> jax.Array:
-            of_cells, head = params
-            _, hs = reader.apply(of_cells, inputs)
-            logits = hs[-1] @ head.kernel + head.bias
+            logits = reader.apply(params, inputs)[1][-1]
             return logits[target] - jax.nn.logsumexp(logits.at[target].set(-jnp.inf))
 
         what = f"log-odds of {text[place + 1]!r} next"
-        return Question(what, text[read], embedding.table[tokens[read]], baseline, score, (tuple(inner[::2]), head))
+        return Question(what, text[read], table[tokens[read]], baseline, score, params)
 
-    places = places_asked(text, np.take_along_axis(log_probabilities, tokens[1:, None], axis=1)[:, 0])
-    return Specimen(words, reading, [question(place) for place in places])
+    return [question(place) for place in places]
 
 
 def places_asked(text: str, log_probabilities: np.ndarray) -> list[int]:

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-WIDTH = 100  # characters in a line
+WIDTH, NARROW, GAP = 100, 30, 3  # characters in a line; in one that panels side by side have at least; between them
 POINTS, ADVANCE, HEIGHT = 9.0, 0.602, 1.35  # of the font DejaVu Sans Mono: size, and width and height of a cell in it
 
 
@@ -37,10 +37,11 @@ def write_page(path: pathlib.Path, title: str, panels: Sequence[Panel]) -> None:
         for symbol, value, colour in zip(panel.symbols, panel.values, _colours(panel), strict=True):
             shown = html.escape(symbol.replace("\n", "↵\n"))
             spans.append(f'<span style="background:{to_hex(colour)}" title="{value:.3f}">{shown}</span>')
-        parts.append(f"<h2>{html.escape(panel.title)}</h2>\n<pre>{''.join(spans)}</pre>")
+        parts.append(f"<section><h2>{html.escape(panel.title)}</h2>\n<pre>{''.join(spans)}</pre></section>")
     style = (
         "body{font-family:sans-serif;margin:2em;max-width:70em;color:#222;background:#fff}"
-        "h2{font-size:1em;margin:2em 0 0}"
+        "section{display:inline-block;vertical-align:top;min-width:18em;max-width:100%;margin-right:2em}"
+        "h2{font-size:1em;margin:2em 0 0;width:0;min-width:100%}"  # as wide as the text below it
         "pre{white-space:pre-wrap;line-height:1.45}"
     )
     head = f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
@@ -49,10 +50,14 @@ def write_page(path: pathlib.Path, title: str, panels: Sequence[Panel]) -> None:
 
 
 def draw_text(path: pathlib.Path, title: str, panels: Sequence[Panel]) -> None:
-    """Draw all panels below each other, each line broken after `WIDTH` characters."""
+    """Draw all panels below each other, or side by side if they are narrow; lines have `WIDTH` characters at most."""
     laid = [_lines(panel.symbols) for panel in panels]
-    headings = [textwrap.wrap(panel.title, WIDTH + 8) for panel in panels]
-    rows = [len(lines) + len(heading) + 0.7 for lines, heading in zip(laid, headings, strict=True)]
+    widest = max(sum(len(text) for _, text in line) for lines in laid for line in lines)
+    columns = max(1, min(len(panels), WIDTH // (max(widest, NARROW) + GAP)))
+    column = WIDTH // columns
+    headings = [textwrap.wrap(panel.title, WIDTH + 8 if columns == 1 else column - GAP) for panel in panels]
+    heights = [len(lines) + len(heading) + 0.7 for lines, heading in zip(laid, headings, strict=True)]
+    rows = [max(heights[place : place + columns]) for place in range(0, len(panels), columns)]
     headline = textwrap.wrap(title, WIDTH - 15)
     across, down = POINTS * ADVANCE / 72, POINTS * HEIGHT / 72  # inches
     margin = 0.15
@@ -61,24 +66,24 @@ def draw_text(path: pathlib.Path, title: str, panels: Sequence[Panel]) -> None:
     axes.axis("off")
     for row, words in enumerate(headline):
         axes.text(margin, margin + (1.2 * row + 0.5) * down, words, fontsize=POINTS + 2, va="center", weight="bold")
-    top = margin + (1.2 * len(headline) + 0.8) * down
-    for panel, lines, heading, height in zip(panels, laid, headings, rows, strict=True):
+    tops = margin + (1.2 * len(headline) + 0.8 + np.cumsum([0, *rows])) * down
+    for place, (panel, lines, heading) in enumerate(zip(panels, laid, headings, strict=True)):
+        top, left = tops[place // columns], margin + place % columns * column * across
         for row, words in enumerate(heading):
-            axes.text(margin, top + (row + 0.5) * down, words, fontsize=POINTS, va="center", color="0.25")
+            axes.text(left, top + (row + 0.5) * down, words, fontsize=POINTS, va="center", color="0.25")
         colours = _colours(panel)
         for row, line in enumerate(lines, len(heading)):
             begin, y = 0, top + row * down
-            for place, text in line:
-                box = (margin + begin * across, y), len(text) * across, down
-                axes.add_patch(Rectangle(*box, color=colours[place], linewidth=0))
+            for symbol, text in line:
+                box = (left + begin * across, y), len(text) * across, down
+                axes.add_patch(Rectangle(*box, color=colours[symbol], linewidth=0))
                 begin += len(text)
             whole = "".join(text for _, text in line)
             # One text for each character: what a font has no fixed width for would shift the rest of the line.
-            for column, character in enumerate(whole):
+            for number, character in enumerate(whole):
                 if not character.isspace():
-                    x = margin + (column + 0.5) * across
+                    x = left + (number + 0.5) * across
                     axes.text(x, y + down / 2, character, fontsize=POINTS, family="monospace", va="center", ha="center")
-        top += height * down
     figure.savefig(path, dpi=110)
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -51,6 +51,8 @@ class Contestant(NamedTuple):
     name: in words. sizes: in words. parameters: how many.
     layer: from tokens to logits, in training; the Transformer sees all steps of a window and has no state.
     within: the same model as a layer whose state holds that many steps at most; an RNN's holds what it holds.
+    inner: what of the layer is between the embedding and the readout: the cells of an RNN, or the Transformer.
+    attends: whether it is the Transformer.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Contestant(NamedTuple):
     parameters: int
     layer: jaxrnn.Layer
     within: Callable[[int], jaxrnn.Layer]
+    inner: tuple[Any, ...]
+    attends: bool
 
 
 def contestant(kind: str, vocabulary: int, sizes: Sizes) -> Contestant:
@@ -88,25 +92,34 @@ def count(layer: jaxrnn.Layer) -> int:
 
 
 def _recurrent(kind: str, vocabulary: int, sizes: Sizes) -> Contestant:
-    def build(hidden: int) -> jaxrnn.Layer:
+    def cells(hidden: int) -> tuple[jaxrnn.Cell, ...]:
         inputs = [sizes.embedding] + [hidden] * (sizes.recurrent_layers - 1)
-        layers = [jaxrnn.recurrent(CELLS[kind](size, hidden)) for size in inputs]
+        return tuple(CELLS[kind](size, hidden) for size in inputs)
+
+    def build(hidden: int) -> jaxrnn.Layer:
+        layers = map(jaxrnn.recurrent, cells(hidden))
         return jaxrnn.serial(jaxrnn.embedding(vocabulary, sizes.embedding), *layers, jaxrnn.dense(hidden, vocabulary))
 
     hidden = max(1, round(_size(lambda hidden: count(build(hidden)), sizes.parameters)))
     layer = build(hidden)
     return Contestant(
-        NAMES[kind], f"{sizes.recurrent_layers} × {hidden}", count(layer), layer, within=lambda context: layer
+        NAMES[kind],
+        f"{sizes.recurrent_layers} × {hidden}",
+        count(layer),
+        layer,
+        within=lambda context: layer,
+        inner=cells(hidden),
+        attends=False,
     )
 
 
 def _transformer(vocabulary: int, sizes: Sizes) -> Contestant:
+    def attending(features: int, units: int, context: int | None = None) -> jaxrnn.Layer:
+        return jaxrnn.transformer(features, sizes.heads, sizes.transformer_layers, feedforward=units, context=context)
+
     def build(features: int, units: int, context: int | None = None) -> jaxrnn.Layer:
-        return jaxrnn.serial(
-            jaxrnn.embedding(vocabulary, features),
-            jaxrnn.transformer(features, sizes.heads, sizes.transformer_layers, feedforward=units, context=context),
-            jaxrnn.dense(features, vocabulary),
-        )
+        layer = attending(features, units, context)
+        return jaxrnn.serial(jaxrnn.embedding(vocabulary, features), layer, jaxrnn.dense(features, vocabulary))
 
     pairs = 2 * sizes.heads  # rotary positions turn pairs of a head's features
     features = pairs * max(1, int(_size(lambda n: count(build(pairs * n, 4 * pairs * n)), sizes.parameters)))
@@ -118,6 +131,8 @@ def _transformer(vocabulary: int, sizes: Sizes) -> Contestant:
         count(layer),
         layer,
         within=functools.cache(lambda context: build(features, units, context)),
+        inner=(attending(features, units),),
+        attends=True,
     )
 
 

@@ -179,10 +179,13 @@ def specimen(config: Config, directory: pathlib.Path, steps: int) -> Specimen:
     order = Order.of(images.train.images, config.order)
     model = model_of(config, order)
     params = best_params(directory, jax.eval_shape(model.init, jax.random.key(0)))
-    words = (
-        f"{CONTENDERS[config.cell].words}, {config.layers} × {config.hidden} on {images.name} {ORDERS[config.order]}"
-    )
-    return specimen_of(words, encoder_of(config, order), model, params, order, images.test, steps)
+    contender = CONTENDERS[config.cell]
+    cells = [
+        contender.make(size, config.hidden, order.steps)
+        for size in [order.features, *[config.hidden] * (config.layers - 1)]
+    ]
+    words = f"{contender.words}, {config.layers} × {config.hidden} on {images.name} {ORDERS[config.order]}"
+    return specimen_of(words, cells, model, params, order, images.test, steps)
 
 
 def read(config: Config) -> Images:

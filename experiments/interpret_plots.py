@@ -8,30 +8,34 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.specimens import Attention, Reading
+from experiments.specimens import Attention, Heads, Reading
 
 WAY = 40  # steps whose way is drawn
 CLOUD = 4000  # states that are drawn
 
 
-def draw_scores(path: pathlib.Path, found: list[dict[str, Any]], certain: float, words: str) -> None:
+def draw_scores(path: pathlib.Path, found: list[dict[str, Any]], follows: float, words: str) -> None:
     """Draw how well the best unit follows each feature, beside what 99 % of the controls stay below."""
     figure = Figure(figsize=(9, 1.3 + 0.42 * len(found)), layout="constrained")
     axes = figure.add_subplot()
     for place, one in enumerate(found):
-        score, sure = abs(one["correlation"]), one["p"] <= certain
-        axes.barh(place, score, color="tab:blue" if sure else "0.75", height=0.62)
+        score = abs(one["correlation"])
+        axes.barh(place, score, color="tab:blue" if one["found"] else "0.75", height=0.62)
         axes.plot([one["control_99"]] * 2, [place - 0.4, place + 0.4], color="tab:orange", linewidth=2.5)
         axes.plot(
             [one["control_median"]] * 2, [place - 0.4, place + 0.4], color="tab:orange", linewidth=1, linestyle=":"
         )
         label = f"{one['units']}[{one['unit']}]  {one['correlation']:+.2f}"
         axes.text(max(score, one["control_99"]) + 0.01, place, label, va="center", fontsize=8.5)
+    axes.axvline(follows, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_yticks(range(len(found)), [one["feature"] for one in found])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25)
     axes.set_xticks(np.arange(0, 1.01, 0.2))
-    axes.set_xlabel("|correlation| on steps that did not choose the unit; orange: median and 99 % of the controls")
+    axes.set_xlabel(
+        "|r| on steps that did not choose the unit; orange: median and 99 % of the controls\n"
+        f"blue: found, which is beyond 99 % of them and {follows:g} or more"
+    )
     axes.set_title(f"Units that follow a feature: {words}", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
@@ -52,8 +56,10 @@ def draw_states(
     else:
         cloud.scatter(x, y, s=5, color="tab:blue", linewidths=0)
     begin = next((place + 1 for place, symbol in enumerate(reading.symbols) if symbol.endswith("\n")), 0)
+    begin = begin if len(reading.starts) == 1 else reading.starts[1]
     steps = slice(begin, begin + WAY)
-    for part in _sequences(reading.symbols[steps]):
+    within = [start - begin for start in reading.starts if 0 < start - begin < WAY]
+    for part in itertools.starmap(slice, itertools.pairwise([0, *within, WAY])):
         way.plot(*coordinates[steps][part].T, color="0.75", linewidth=0.8)
     for (across, up), symbol in zip(coordinates[steps], reading.symbols[steps], strict=True):
         shown = symbol.replace("\n", "↵") if symbol.strip(" ") else "␣"
@@ -88,10 +94,19 @@ def draw_attention(path: pathlib.Path, maps: Sequence[Attention], words: str) ->
     figure.savefig(path, dpi=130)
 
 
-def _sequences(symbols: Sequence[str]) -> list[slice]:
-    """Return the parts that were read each on its own: a line that ends with a word, and not with a character of it."""
-    ends = [place + 1 for place, symbol in enumerate(symbols) if symbol.endswith("\n") and len(symbol) > 1]
-    return [slice(*ends) for ends in itertools.pairwise([0, *ends, len(symbols)])]
+def draw_heads(path: pathlib.Path, heads: Heads, words: str) -> None:
+    """Draw the attention of every head, a row for each layer; each head's greatest weight is black."""
+    layers, count, steps, _ = heads.weights.shape
+    figure = Figure(figsize=(1 + 0.085 * steps * count, 1 + 0.095 * steps * layers), layout="constrained")
+    labels = [symbol.replace("\n", "↵") for symbol in heads.symbols]
+    for (layer, head), axes in np.ndenumerate(figure.subplots(layers, count, squeeze=False)):
+        axes.imshow(heads.weights[layer, head], cmap="Greys", vmin=0)
+        axes.set_xticks(range(steps), labels, fontsize=6, family="monospace")
+        axes.set_yticks(range(steps), labels, fontsize=6, family="monospace", va="center")
+        axes.tick_params(length=0, pad=1)
+        axes.set_title(f"layer {layer + 1}, head {head + 1}", loc="left", fontsize=9)
+    figure.suptitle(f"What each head attends to, a step in each line: {words}", x=0.01, ha="left", fontsize=11)
+    figure.savefig(path, dpi=130)
 
 
 def _explained(feature: np.ndarray, coordinates: np.ndarray) -> float:

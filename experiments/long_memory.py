@@ -22,15 +22,18 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
 from experiments import memory_report, runs
-from experiments.data.memory import Task, adding, copy
+from experiments.data.memory import COPIED, Task, adding, copy, draw_adding, draw_copy
 from experiments.memory_cells import CONTENDERS, optimizer_for
 from experiments.memory_measures import kept_of, needless, reach_of
 from experiments.memory_plots import draw_curves, draw_measures
 from experiments.memory_report import Outcome
+from experiments.memory_specimen import adding_specimen, copy_specimen, sequences
+from experiments.specimens import Specimen, one_way
 from experiments.training import BEST, METRICS, Diverged, Training, best_params, first_params, independent, train
 from jaxrnn.training import metrics
 
@@ -187,6 +190,34 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
         example=task.tell(*(np.asarray(leaf)[:, 0] for leaf in (*one, answers(best, *one)))),
         curve=[(record["step"], record["evaluation"]["loss"]) for record in evaluated],
     )
+
+
+def parts(config: Config, directory: pathlib.Path) -> list[str]:
+    """Return the cells of a run whose training has ended, the one with the least loss first."""
+    ended = [
+        name for name in config.cells if (directory / name / RESULT).exists() and (directory / name / BEST).exists()
+    ]
+    if not ended:
+        raise runs.InputError(f"{directory}: no cell is trained yet; continue with --resume {directory.name}")
+    return sorted(ended, key=lambda name: runs.read_json(directory / name / RESULT)["loss"])
+
+
+def specimen(config: Config, directory: pathlib.Path, steps: int, part: str) -> Specimen:
+    """Return what a cell of a run shows on sequences that it was not trained on."""
+    task, contender = TASKS[config.task](config.length), CONTENDERS[part]
+    cell, readout = contender.make(task.inputs, config.hidden, config.length), jaxrnn.dense(config.hidden, task.outputs)
+    model = jaxrnn.serial(jaxrnn.recurrent(cell), readout)
+    params = best_params(directory / part, jax.eval_shape(model.init, jax.random.key(0)))
+    key = jax.random.fold_in(jax.random.key(config.training.seed), DRAWS + 1)
+    words = f"{contender.words}, {config.hidden} units, on {task.name}"
+    if config.task == "adding":
+        xs, _ = draw_adding(key, config.length, sequences(steps, config.length))
+        units = one_way([cell], params[:1], xs)
+        return adding_specimen(words, model, params, units, [*units][-1], xs)
+    tokens, _ = draw_copy(key, config.length, sequences(steps, config.length + 2 * COPIED))
+    table = jnp.eye(task.inputs)
+    units = one_way([cell], params[:1], table[tokens])
+    return copy_specimen(words, model, params, table, units, [*units][-1], np.asarray(tokens))
 
 
 def batches(task: Task, batch: int, key: Array) -> Callable[[int], tuple[Array, Array]]:

@@ -110,13 +110,14 @@ def fall(told: Outcome) -> float:
 def row(task: Task, told: Outcome, published: str) -> runs.Row:
     """Return the figure of a cell for the report."""
     return runs.Row(
-        f"{task.name}: {told.words}; {verdict(told, task.floor)}",
+        f"{task.name}: {told.words}",
         told.loss,
         task.unit,
         floor=f"{task.floor:.4f} (no memory)",
         published=published,
         parameters=told.parameters,
         seconds=told.seconds,
+        outcome=verdict(told, task.floor),
     )
 
 

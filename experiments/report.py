@@ -117,12 +117,10 @@ def _table_rows(group: list[dict[str, Any]]) -> list[dict[str, str]]:
     made = []
     for alike in zip(*(line["rows"] for line in group), strict=True):
         rows = [Row(**row) for row in alike]
-        what, _, outcome = rows[0].what.partition("; ")
         seconds = [row.seconds for row in rows if row.seconds is not None]
         cells = rows[0]._asdict() | {
-            "": what,
+            "": rows[0].what,
             "figure": _figure(rows),
-            "outcome": outcome,
             "parameters": "" if rows[0].parameters is None else f"{rows[0].parameters:,}",
             "time": _duration(statistics.fmean(seconds)) if seconds else whole,
             "run": ", ".join(f"`{line['run']}`" for line in group),

@@ -27,12 +27,13 @@ LATEST = "latest"
 class Row(NamedTuple):
     """A figure of a run and what to set beside it; ``run`` returns them as ``rows``, for the report.
 
-    what: the model and the data, in a few words; after a semicolon, what became of it. Where all of many rows begin
-        alike, with a colon after it, the report says that once.
+    what: the model and the data, in a few words. Where all of many rows begin alike, with a colon after it, the report
+        says that once.
     value, unit: the figure, and what it counts.
     floor: what no learning gives. baseline: what a simple method gives. published: what others report, with the
         source. Each with its name in words, empty where there is none.
     parameters: how many numbers the model learns. seconds: those of the whole run, unless given.
+    outcome: what became of it, in words.
     """
 
     what: str
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     published: str = ""
     parameters: int | None = None
     seconds: float | None = None
+    outcome: str = ""
 
 
 class InputError(ValueError):

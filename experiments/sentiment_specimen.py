@@ -9,7 +9,16 @@ import numpy as np
 import jaxrnn
 from experiments.data.lengths import pad
 from experiments.data.words import UNK, Words, tokenise
-from experiments.specimens import Attention, Question, Reading, Specimen, both_ways, enough_of, laid_side_by_side
+from experiments.specimens import (
+    Attention,
+    Question,
+    Reading,
+    Specimen,
+    both_ways,
+    enough_of,
+    laid_side_by_side,
+    starts_of,
+)
 from experiments.text_features import clauses
 from jaxrnn.models import Classifier
 
@@ -45,7 +54,8 @@ def specimen_of(
     units = both_ways(cell, params.encoder[2], table[tokens], lengths)
     of_each = [clauses(one) for one in sentences]
     features = {name: np.concatenate([one[name] for one in of_each]) for name in of_each[0]}
-    reading = Reading(laid_side_by_side(sentences), units, features, f"layer {len(params.encoder[2])} forward h")
+    state = f"layer {len(params.encoder[2])} forward h"
+    reading = Reading(laid_side_by_side(sentences), units, features, state, starts_of(lengths.tolist()))
 
     def praise(params: Any, inputs: jax.Array) -> jax.Array:
         logits = reader.apply(params, inputs)

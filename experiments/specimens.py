@@ -1,7 +1,8 @@
 """What a trained model shows of itself: what `experiments.interpret` asks of an experiment.
 
 An experiment whose runs can be looked into has a function ``specimen(config, directory, steps) -> Specimen``, of a
-run's configuration and directory and of how many steps to read; everything else is the same for all of them.
+run's configuration and directory and of how many steps to read; everything else is the same for all of them. Where
+a run leaves several models, ``parts(config, directory)`` names them, and ``specimen`` takes one of the names, ``part``.
 """
 
 import functools
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn import Cell, Directions
+from jaxrnn import Cell, Directions, unroll
 from jaxrnn.analysis import activations
 
 
@@ -23,12 +24,14 @@ class Reading(NamedTuple):
     units: gates and states by name, each ``[T, H]``; "layer 1 c" is the part c of what is called layer 1.
     features: what can be named of each step, each ``[T]``.
     state: the units whose way through the steps is drawn.
+    starts: the steps at which something begins that was read on its own, such as a sentence.
     """
 
     symbols: Sequence[str]
     units: dict[str, np.ndarray]
     features: dict[str, np.ndarray]
     state: str
+    starts: Sequence[int] = (0,)
 
 
 class Question(NamedTuple):
@@ -59,6 +62,13 @@ class Attention(NamedTuple):
     weights: np.ndarray
 
 
+class Heads(NamedTuple):
+    """How much each of the same ``symbols`` sees of each, by every head: ``weights [layers, heads, T, T]``."""
+
+    symbols: Sequence[str]
+    weights: np.ndarray
+
+
 class Specimen(NamedTuple):
     """A model and its data in a few ``words``, and what there is to see; what there is not is left out."""
 
@@ -66,6 +76,7 @@ class Specimen(NamedTuple):
     reading: Reading | None = None
     questions: Sequence[Question] = ()
     attention: Sequence[Attention] = ()
+    heads: Heads | None = None
 
 
 def laid_side_by_side(sentences: Sequence[Sequence[str]]) -> list[str]:
@@ -86,6 +97,38 @@ def enough_of(lengths: Sequence[int], steps: int) -> int:
         2
     """
     return int(np.searchsorted(np.cumsum(lengths), steps)) + 1
+
+
+def starts_of(lengths: Sequence[int]) -> list[int]:
+    """Return where sequences of these lengths begin, one after the other.
+
+    Example:
+        >>> starts_of([4, 5, 6])
+        [0, 4, 9]
+    """
+    return np.cumsum([0, *lengths])[:-1].tolist()
+
+
+def one_way(cells: Sequence[Cell], layers: Sequence[Any], xs: jax.Array) -> dict[str, np.ndarray]:
+    """Return the gates and states of layers, in a row, as `Reading` has them; the last is the state.
+
+    Args:
+        cells: of the layers. layers: their parameters.
+        xs: ``[T, D]`` or ``[T, B, D]``.
+    """
+    units = {}
+    for number, (cell, params) in enumerate(zip(cells, layers, strict=True), 1):
+        at = jax.jit(functools.partial(activations, cell))(params, xs)
+        units |= {f"layer {number} {name}": in_a_row(at[name]) for name in in_order(at)}
+        if number < len(cells):
+            _, xs = jax.jit(functools.partial(unroll, cell))(params, xs)  # the outputs, which not every state holds
+    return units
+
+
+def in_a_row(steps: Any) -> np.ndarray:
+    """Return ``[T, D]`` or ``[T, B, D]`` as ``[B T, D]``, one sequence after the other."""
+    steps = np.asarray(steps)
+    return np.moveaxis(steps, 0, -2).reshape(-1, steps.shape[-1])
 
 
 def both_ways(

@@ -26,17 +26,24 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import jax
+import numpy as np
+
 from experiments import contest_costs, contest_plots, runs
 from experiments.char_floors import floors_of
 from experiments.char_lm import PUBLISHED
 from experiments.contest_models import Kind, Sizes, contestant
+from experiments.contest_specimen import copying_specimen, text_specimen
 from experiments.contest_table import markdown, show, table
 from experiments.contest_tasks import copying, evaluation, next_character
 from experiments.contest_training import enter, learn
 from experiments.data import memory, streams
-from experiments.data.text import read_standard_library, read_text, vocabulary_of
+from experiments.data.text import Corpus, Vocabulary, read_standard_library, read_text, vocabulary_of
+from experiments.memory_specimen import sequences
 from experiments.runs import Row
-from experiments.training import Training
+from experiments.specimens import Specimen
+from experiments.text_features import code, prose
+from experiments.training import Training, best_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +111,7 @@ QUICK = Config(
 
 def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
     """Train all models on both tasks, measure what they cost, and return the figures; what is done is kept."""
-    corpus = read_standard_library(config.characters) if config.data is None else read_text(config.data)
+    corpus = read(config)
     vocabulary = vocabulary_of(corpus.train)
     about = {"name": corpus.name, "source": corpus.source, "characters": vocabulary.characters}
     runs.pin_data(directory, about, "\0".join([corpus.train, corpus.valid]))
@@ -190,3 +197,32 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         "nats_per_character_with_a_state": carried,
         "costs": costs._asdict(),
     }
+
+
+def parts(config: Config, directory: pathlib.Path) -> list[str]:
+    """Return the names of a finished run's models, TASK-MODEL, the Transformer on the text first."""
+    if not (directory / "result.json").exists():
+        raise runs.InputError(f"{directory}: not finished; continue with --resume {directory.name}")
+    names = [f"{task}-{kind}" for task in ("text", "copy") for kind in config.models]
+    return sorted(names, key=lambda name: name != "text-transformer")
+
+
+def specimen(config: Config, directory: pathlib.Path, steps: int, part: str) -> Specimen:
+    """Return what a model of a run, with the learning rate that was best, shows on what it was not trained on."""
+    task, kind = part.split("-")
+    corpus, vocabulary = read(config), Vocabulary(runs.read_json(directory / "data.json")["characters"])
+    model = contestant(kind, vocabulary.size if task == "text" else memory.SYMBOLS + 2, config.sizes)
+    rate = runs.read_json(directory / "result.json")["learnt"][task][kind]["rate"]
+    params = best_params(directory / part / f"rate-{rate:g}", jax.eval_shape(model.layer.init, jax.random.key(0)))
+    words = f"{model.name} {model.sizes} on {corpus.name if task == 'text' else memory.copy(config.copy_length).name}"
+    if task == "text":
+        features = code if config.data is None else prose
+        return text_specimen(words, model, params, vocabulary, corpus.valid[:steps], config.window, features)
+    count = sequences(steps, config.copy_length + 2 * memory.COPIED)
+    tokens, _ = memory.draw_copy(jax.random.key(config.training.seed + 1), config.copy_length, count)
+    return copying_specimen(words, model, params, np.asarray(tokens))
+
+
+def read(config: Config) -> Corpus:
+    """Return the text."""
+    return read_standard_library(config.characters) if config.data is None else read_text(config.data)

@@ -209,10 +209,11 @@ def sample(config: Config, directory: pathlib.Path, sampling: Sampling) -> str:
 def specimen(config: Config, directory: pathlib.Path, steps: int) -> Specimen:
     """Return what the best model of a run shows on the first test sentences."""
     words = [load_words(directory / name) for name in VOCABULARIES]
-    model, corpus = model_of(config, *words), read(config)
+    model, reader, corpus = model_of(config, *words), reading(config, words[1]), read(config)
     params = best_params(directory, jax.eval_shape(model.init, jax.random.key(0)))
     cell = functools.partial(CELLS[config.cell], hidden_size=config.hidden)
-    return specimen_of(f"{config.cell.upper()} on {corpus.name}", cell, model, params, corpus.test, words, steps)
+    name = f"{config.cell.upper()} on {corpus.name}"
+    return specimen_of(name, cell, model, reader, params, corpus.test, words, steps)
 
 
 def read(config: Config) -> Translation:
@@ -229,10 +230,15 @@ def plan_of(tokens: Tokens, config: Config) -> Batching:
 
 def model_of(config: Config, source_words: Words, target_words: Words) -> EncoderDecoder:
     """Return the encoder-decoder."""
+    return reading(config, target_words, jaxrnn.embedding(source_words.size, config.embedding))
+
+
+def reading(config: Config, target_words: Words, *first: jaxrnn.Layer) -> EncoderDecoder:
+    """Return the encoder-decoder with these layers first in its encoder; without them, it reads embedded words."""
     cell, drop, states = CELLS[config.cell], jaxrnn.dropout(config.dropout), 2 * config.hidden
     reader = jaxrnn.stacked(cell, config.embedding, config.hidden, bidirectional=True)
     return encoder_decoder(
-        jaxrnn.serial(jaxrnn.embedding(source_words.size, config.embedding), drop, reader, drop),
+        jaxrnn.serial(*first, drop, reader, drop),
         cell(config.embedding, states),
         jaxrnn.attention.additive(states, states, config.hidden),
         target_words.size,

@@ -1,6 +1,7 @@
 """Ways to look at a recurrent network: functions that take a cell, a model or its states and return arrays."""
 
 from jaxrnn.analysis.activations import activations
+from jaxrnn.analysis.attention_weights import attention_weights
 from jaxrnn.analysis.gradient_flow import (
     GradientNorms,
     carry_gradients,
@@ -19,6 +20,7 @@ __all__ = [
     "PrincipalComponents",
     "UnitScores",
     "activations",
+    "attention_weights",
     "carry_gradients",
     "gradient_norms",
     "input_gradients",

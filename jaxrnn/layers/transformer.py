@@ -70,6 +70,21 @@ class TransformerCarry(NamedTuple):
     count: Array
 
 
+class Options(NamedTuple):
+    """The arguments of `transformer` that its parameters do not show."""
+
+    heads: int
+    causal: bool
+    dropout: float
+    context: int | None
+    position: str | None
+
+    @property
+    def slots(self) -> int:
+        """How many steps the carry holds."""
+        return self.context if self.causal and self.context is not None else 0
+
+
 @recorded
 def transformer(
     features: int,
@@ -140,8 +155,7 @@ def transformer(
     if position == "learned" and context is None:
         raise ValueError("position: expected a context for 'learned', got None")
     call = f"transformer({features}, {heads}, {num_layers})"
-    noise = dropout_layer(dropout)
-    slots = context if causal and context is not None else 0
+    options = Options(heads, causal, dropout, context, position)
 
     def init(key: Array) -> TransformerParams:
         checks.key("key", key)
@@ -179,63 +193,20 @@ def transformer(
     def initial_carry(params: TransformerParams, batch_shape: tuple[int, ...] = ()) -> Any:
         check(params)
         checks.batch(batch_shape)
-        if slots == 0:
+        if options.slots == 0:
             return ()
-        shape = (*batch_shape, num_layers, slots, heads, size)
+        shape = (*batch_shape, num_layers, options.slots, heads, size)
         keys, values = (jnp.zeros(shape, params.norm.scale.dtype) for _ in range(2))
         return TransformerCarry(keys, values, jnp.zeros(batch_shape, jnp.int32))
 
     def run(
         params: TransformerParams, xs: Array, carry: Any, valid: Array | None, begins: Array | None, key: Array | None
     ) -> tuple[Any, Array]:
-        """Return (carry, ys) of ``xs [T, *B, D]``; what does not count in it is zeroed here, before and after."""
-        time, *batch = xs.shape[:-1]
-        initial = initial_carry(params, tuple(batch))
-        checks.same_structure("carry", carry, initial, f"for a batch of shape {tuple(batch)}")
+        batch = xs.shape[1:-1]
+        checks.same_structure("carry", carry, initial_carry(params, batch), f"for a batch of shape {batch}")
         if key is not None:
             checks.key("key", key)
-        draws = [None] * 2 * num_layers if key is None else list(jax.random.split(key, 2 * num_layers))
-        if time == 0:
-            return carry, xs
-
-        def rows(x: Array, axis: int) -> Array:
-            """Return ``x`` with one axis of rows, the first, for the batch axes from ``axis`` on."""
-            return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, *x.shape[axis + len(batch) :]), axis, 0)
-
-        x, valid, begins = jax.tree.map(lambda leaf: rows(leaf, 1), (zero_unless(valid, xs), valid, begins))
-        cached = jax.tree.map(lambda leaf: rows(leaf, 0), carry) if slots else None
-        count = jnp.zeros(x.shape[0], jnp.int32) if cached is None else cached.count
-        seen = view(count, slots, valid, begins, time, causal, context)
-        if position == "sinusoidal":
-            x = x + sinusoids(seen.positions, features, x.dtype)
-        if params.positions is not None:
-            x = x + jnp.take(params.positions, seen.positions, axis=0, mode="clip")
-        after = []
-        for layer, block in enumerate(params.blocks):
-            before = None if cached is None else (cached.keys[:, layer], cached.values[:, layer])
-            mixed, pair = attend(block, _normalized(block.attention_norm, x), seen, before)
-            x = x + noise.apply((), mixed, key=draws[2 * layer])[1]
-            hidden = jax.nn.relu(affine(_normalized(block.feedforward_norm, x), *block.up))
-            x = x + noise.apply((), affine(hidden, *block.down), key=draws[2 * layer + 1])[1]
-            after.append(pair)
-        ys = jnp.moveaxis(zero_unless(valid, _normalized(params.norm, x)), 0, 1).reshape(xs.shape)
-        if cached is None:
-            return (), ys
-        keys, values = (jnp.stack([newest(seen, slots, x) for x in each], axis=1) for each in zip(*after, strict=True))
-        carry = TransformerCarry(keys, values, seen.count)
-        return jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), carry, initial), ys
-
-    def attend(block: BlockParams, x: Array, seen: View, before: tuple[Array, Array] | None) -> tuple[Array, Any]:
-        """Return the attention's ``[B, T, D]``, and the keys and values ``[B, C + T, N, A]`` that it read."""
-        q, k, v = jnp.split(affine(x, *block.attention).reshape(*x.shape[:2], 3 * heads, size), 3, axis=2)
-        if position == "rotary":
-            q, k = rotated(q, seen.positions), rotated(k, seen.positions)
-        if before is not None:
-            k, v = (jnp.concatenate([old, new], axis=1) for old, new in zip(before, (k, v), strict=True))
-        scores = jnp.einsum("btna,bsna->bnts", q, k) * jnp.asarray(size**-0.5, x.dtype)
-        weights = softmax(scores, jnp.expand_dims(seen.visible, 1))
-        mixed = jnp.einsum("bnts,bsna->btna", weights, v)
-        return affine(mixed.reshape(x.shape), *block.output), (k, v)
+        return forward(options, params, xs, carry, valid, begins, key)[:2] if len(xs) else (carry, xs)
 
     def apply(
         params: TransformerParams,
@@ -265,7 +236,70 @@ def transformer(
         carry, ys = run(params, jnp.asarray(x)[None], carry, None, begins, key)
         return carry, ys[0]
 
-    return Layer(init, initial_carry, apply, step if slots else None)
+    return Layer(init, initial_carry, apply, step if options.slots else None)
+
+
+def forward(
+    options: Options,
+    params: TransformerParams,
+    xs: Array,
+    carry: Any,
+    valid: Array | None,
+    begins: Array | None,
+    key: Array | None,
+) -> tuple[Any, Array, list[Array]]:
+    """Return (carry, ys, weights) of ``xs [T, *B, D]``; what does not count in it is zeroed here, before and after.
+
+    The weights of each layer are those of its attention, ``[T, *B, N, C + T]`` for the C steps carried and these.
+    """
+    (time, *batch), slots = xs.shape[:-1], options.slots
+    noise = dropout_layer(options.dropout)
+    draws = [None] * 2 * len(params.blocks) if key is None else list(jax.random.split(key, 2 * len(params.blocks)))
+
+    def rows(x: Array, axis: int) -> Array:
+        """Return ``x`` with one axis of rows, the first, for the batch axes from ``axis`` on."""
+        return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, *x.shape[axis + len(batch) :]), axis, 0)
+
+    x, valid, begins = jax.tree.map(lambda leaf: rows(leaf, 1), (zero_unless(valid, xs), valid, begins))
+    cached = jax.tree.map(lambda leaf: rows(leaf, 0), carry) if slots else None
+    count = jnp.zeros(x.shape[0], jnp.int32) if cached is None else cached.count
+    seen = view(count, slots, valid, begins, time, options.causal, options.context)
+    if options.position == "sinusoidal":
+        x = x + sinusoids(seen.positions, x.shape[-1], x.dtype)
+    if params.positions is not None:
+        x = x + jnp.take(params.positions, seen.positions, axis=0, mode="clip")
+    after, weights = [], []
+    for layer, block in enumerate(params.blocks):
+        before = None if cached is None else (cached.keys[:, layer], cached.values[:, layer])
+        mixed, pair, shares = _attend(options, block, _normalized(block.attention_norm, x), seen, before)
+        x = x + noise.apply((), mixed, key=draws[2 * layer])[1]
+        hidden = jax.nn.relu(affine(_normalized(block.feedforward_norm, x), *block.up))
+        x = x + noise.apply((), affine(hidden, *block.down), key=draws[2 * layer + 1])[1]
+        after.append(pair)
+        shares = zero_unless(valid, jnp.moveaxis(shares, 1, 2))
+        weights.append(jnp.moveaxis(shares, 0, 1).reshape(*xs.shape[:-1], *shares.shape[2:]))
+    ys = jnp.moveaxis(zero_unless(valid, _normalized(params.norm, x)), 0, 1).reshape(xs.shape)
+    if cached is None:
+        return (), ys, weights
+    keys, values = (jnp.stack([newest(seen, slots, x) for x in each], axis=1) for each in zip(*after, strict=True))
+    new = TransformerCarry(keys, values, seen.count)
+    return jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), new, carry), ys, weights
+
+
+def _attend(
+    options: Options, block: BlockParams, x: Array, seen: View, before: tuple[Array, Array] | None
+) -> tuple[Array, tuple[Array, Array], Array]:
+    """Return the attention's ``[B, T, D]``, the keys and values ``[B, C + T, N, A]`` that it read, and its weights."""
+    size = x.shape[-1] // options.heads
+    q, k, v = jnp.split(affine(x, *block.attention).reshape(*x.shape[:2], 3 * options.heads, size), 3, axis=2)
+    if options.position == "rotary":
+        q, k = rotated(q, seen.positions), rotated(k, seen.positions)
+    if before is not None:
+        k, v = (jnp.concatenate([old, new], axis=1) for old, new in zip(before, (k, v), strict=True))
+    scores = jnp.einsum("btna,bsna->bnts", q, k) * jnp.asarray(size**-0.5, x.dtype)
+    weights = softmax(scores, jnp.expand_dims(seen.visible, 1))
+    mixed = jnp.einsum("bnts,bsna->btna", weights, v)
+    return affine(mixed.reshape(x.shape), *block.output), (k, v), weights
 
 
 def _normalized(params: NormParams, x: Array) -> Array:

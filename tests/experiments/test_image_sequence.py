@@ -59,6 +59,22 @@ def test_a_run_leaves_what_it_promises(finished: Finished):
     assert row["value"] == 100 * result["test_accuracy"]
 
 
+def test_a_model_can_be_looked_into(finished: Finished):
+    shown = image_sequence.specimen(finished.config, finished.directory, 160)
+    assert shown.reading is not None
+    assert list(shown.reading.units) == [f"layer 1 {name}" for name in "runh"]
+    assert shown.reading.starts == list(range(0, 160, 16))
+    images = image_sequence.read(finished.config).test.images[:10]
+    images = images / images.max()
+    at = shown.reading.features
+    np.testing.assert_allclose(at["ink so far"][15::16], images.sum(axis=(1, 2)), rtol=1e-5)
+    places = at["row of the image"][:16] * 4 + at["column of the image"][:16]
+    assert sorted(places.tolist()) == list(range(16))
+    drawn = np.zeros(16)
+    drawn[places.astype(int)] = at["ink of the pixel"][:16]
+    np.testing.assert_allclose(drawn, images[0].reshape(-1), rtol=1e-5)
+
+
 def test_a_model_learns_and_knows_nothing_before_it_has_read(finished: Finished):
     result = finished.result
     over_time = result["accuracy_over_time"]

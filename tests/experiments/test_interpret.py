@@ -15,7 +15,7 @@ from experiments import char_lm, interpret, runs
 from experiments.char_specimen import CONTEXT, specimen_of
 from experiments.coloured_text import WIDTH, Panel, draw_text, write_page
 from experiments.data.text import vocabulary_of
-from experiments.specimens import Attention, Question, Reading, Specimen, both_ways
+from experiments.specimens import Attention, Heads, Question, Reading, Specimen, both_ways
 from experiments.text_features import clauses, code, prose
 from jaxrnn.losses import softmax_cross_entropy
 
@@ -78,7 +78,8 @@ def made() -> Specimen:
     question = Question("a sum", "abc", inputs, jnp.ones(2), lambda w, x: ((x @ w) ** 2).sum(), weights)
     attention = Attention("two words", ["so", "good"], ["a", "b", "c"], np.array([[1, 0, 0], [0.5, 0.5, 0]]))
     features = {"noise": unknown, "on": feature}
-    return Specimen("a made model", Reading(symbols, units, features, "layer 1 h"), [question], [attention])
+    heads = Heads("abc", rng.random((1, 2, 3, 3)))
+    return Specimen("a made model", Reading(symbols, units, features, "layer 1 h"), [question], [attention], heads)
 
 
 def test_a_planted_unit_is_found_and_noise_is_not():
@@ -88,6 +89,29 @@ def test_a_planted_unit_is_found_and_noise_is_not():
     assert (found["on"]["units"], found["on"]["unit"], found["on"]["p"]) == ("layer 1 h", 2, pytest.approx(0.01))
     assert found["on"]["correlation"] < -0.7
     assert found["noise"]["p"] > 0.01
+
+
+def test_a_unit_that_follows_but_little_is_not_found():
+    rng = np.random.default_rng(0)
+    feature = rng.normal(size=4000).astype(np.float32)
+    units = {"h": np.stack([feature + size * rng.normal(size=4000) for size in (4, 6)], axis=1)}
+    found = interpret.units_of(CONFIG, Reading("a" * 4000, units, {"on": feature}, "h"))
+    assert (found[0]["unit"], found[0]["p"], found[0]["found"]) == (0, pytest.approx(0.01), False)
+    assert 0.15 < found[0]["correlation"] < interpret.FOLLOWS
+    row = interpret.units_row("it", found)
+    assert (row.what, row.value) == ("units that follow a feature in it", 0)
+
+
+def test_an_excerpt_is_of_whole_sequences_or_lines():
+    values = np.zeros(2000, np.float32)
+    values[1200:1210] = 1
+    sequences = Reading(["1"] * 2000, {}, {"on": values}, "h", range(0, 2000, 300))
+    assert interpret.excerpt(sequences, "on") == slice(1200, 1800)
+    lines = Reading("".join("\n" if place % 50 == 9 else "a" for place in range(2000)), {}, {"on": values}, "h")
+    part = interpret.excerpt(lines, "on")
+    assert (part.start % 50, part.stop % 50, part.stop - part.start) == (10, 10, 500)  # 10 lines of 50 + 20
+    assert part.start <= 1200 < part.stop
+    assert interpret.excerpt(Reading("a" * 3000, {}, {"on": np.zeros(3000)}, "h"), "on") == slice(1500, 2500)
 
 
 def test_what_a_score_depends_on_adds_up_to_it():
@@ -108,10 +132,11 @@ def test_a_run_is_looked_into(tmp_path: pathlib.Path, monkeypatch: pytest.Monkey
     result = interpret.run(CONFIG, tmp_path)
     json.dumps(result)
     units, completeness = (runs.Row(**row) for row in result["rows"])
-    assert (units.value, units.unit, units.floor) == (1, "of 2 features", "0.02 (by chance)")
+    assert (units.value, units.unit, units.floor) == (1, "of 2 features, |r| ≥ 0.3", "0.02 at most (by chance)")
+    assert units.what == "units that follow a feature (|r| 0.85 to 0.85) in a made model"
     assert completeness.value == pytest.approx(100 * result["largest_gap"])
     assert completeness.value < 0.01
-    pictures = {"attention.png", "gates.png", "neurons.png", "saliency.png", "states.png", "units.png"}
+    pictures = {"attention.png", "gates.png", "heads.png", "neurons.png", "saliency.png", "states.png", "units.png"}
     assert set(result["pictures"]) == pictures
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     assert {path.name for path in tmp_path.glob("*.html")} == {"gates.html", "neurons.html", "saliency.html"}
@@ -159,9 +184,29 @@ def test_both_ways_are_those_of_the_layer(key: jax.Array):
     np.testing.assert_allclose(ours, np.concatenate([ys[:5, 0], ys[:3, 1]]), rtol=1e-5, atol=1e-6)
 
 
+def test_one_of_several_models_can_be_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    several = types.SimpleNamespace(
+        Config=None,
+        parts=lambda config, directory: ["good", "bad"],
+        specimen=lambda config, directory, steps, part: asked.append(part) or made(),
+    )
+    monkeypatch.setattr(runs, "read_config", lambda *arguments: None)
+    monkeypatch.setattr(interpret, "importlib", types.SimpleNamespace(import_module=lambda name: several))
+    for part in (None, "bad"):
+        interpret.specimen_of(dataclasses.replace(CONFIG, part=part), "made", tmp_path)
+    assert asked == ["good", "bad"]
+    with pytest.raises(runs.InputError, match="--part: expected one of good, bad, got 'worse'"):
+        interpret.specimen_of(dataclasses.replace(CONFIG, part="worse"), "made", tmp_path)
+    del several.parts
+    with pytest.raises(runs.InputError, match="--part: expected none, since a run of made has one model"):
+        interpret.specimen_of(dataclasses.replace(CONFIG, part="bad"), "made", tmp_path)
+
+
 def test_what_can_be_looked_into_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert {"char_lm", "sentiment"} <= set(interpret.offering())
+    known = ["char_lm", "image_sequence", "long_memory", "sentiment", "transformer_or_rnn", "translation"]
+    assert interpret.offering() == known
     with pytest.raises(runs.InputError, match=r"--of: expected one of char_lm, .*, got 'gradient_flow'"):
         interpret.find(interpret.Config(of="gradient_flow"))
     with pytest.raises(runs.InputError, match=r"--of char_lm: no run has a model yet; make one, or add --train"):

@@ -18,6 +18,7 @@ from experiments.data import memory
 from experiments.memory_cells import CONTENDERS, chrono, optimizer_for, projected, stacked
 from experiments.memory_measures import kept_of, linear_share, needless, reach_of
 from experiments.memory_report import Outcome
+from experiments.memory_specimen import adding_features, copy_features
 from experiments.training import Training
 
 TINY = long_memory.Config(
@@ -50,6 +51,37 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     long_memory.run(dataclasses.replace(TINY, cells=TINY.cells[:1]), directory)
     first = times(directory / TINY.cells[0])
     return Finished(directory, long_memory.run(TINY, directory), first)
+
+
+def test_a_cell_of_a_run_can_be_looked_into(finished: Finished):
+    losses = {name: finished.result["cells"][name]["loss"] for name in TINY.cells}
+    best = min(losses, key=losses.__getitem__)
+    assert long_memory.parts(TINY, finished.directory) == [best, next(name for name in TINY.cells if name != best)]
+    shown = long_memory.specimen(TINY, finished.directory, 40, "linear-orthogonal")
+    assert shown.reading is not None
+    assert list(shown.reading.units) == ["layer 1 h"]
+    assert (len(shown.reading.symbols), shown.reading.starts[:2]) == (40, [0, 4])
+    question, marked = shown.questions[0], np.asarray(shown.questions[0].inputs)[:, 1] > 0
+    slope = np.asarray(jax.grad(question.score, argnums=1)(question.params, question.inputs))
+    change = question.score(question.params, question.inputs) - question.score(question.params, question.baseline)
+    # The cell is linear, so that the answer is what all inputs give it.
+    assert float(change) == pytest.approx((slope * np.asarray(question.inputs - question.baseline)).sum(), abs=1e-5)
+    assert [symbol.startswith("[") for symbol in question.symbols] == marked.tolist()
+    with pytest.raises(runs.InputError, match="no cell is trained yet"):
+        long_memory.parts(TINY, finished.directory / TINY.cells[0])
+
+
+def test_features_of_the_problems_are_what_is_asked_for():
+    numbers = np.array([0.5, 0.25, 0.125, 0.75], np.float32)
+    at = adding_features(np.stack([numbers, [0, 1, 0, 1]], axis=1)[:, None])
+    assert at["sum so far"].tolist() == [0, 0.25, 0.25, 1]
+    assert at["the last marked number"].tolist() == [0, 0.25, 0.25, 0.75]
+    assert at["steps since the last mark"].tolist() == [0, 0, 1, 0]
+    tokens, targets = map(np.asarray, memory.draw_copy(jax.random.key(0), 5, 2))
+    at = copy_features(tokens)
+    for symbol in (1, 8):
+        assert at[f"{symbol} is to be recalled"].tolist() == (targets == symbol).T.reshape(-1).tolist()
+    assert at["symbols are asked for"].tolist() == (targets > 0).T.reshape(-1).tolist()
 
 
 def times(directory: pathlib.Path) -> dict[str, int]:

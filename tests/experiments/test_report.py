@@ -102,17 +102,16 @@ def test_a_row_has_its_own_time_where_it_gives_one(folder: pathlib.Path):
     assert "| 1,234 | 7 s | `a` |" in (folder / "README.md").read_text()
 
 
-def add_rows(results: pathlib.Path, run: str, whats: list[str], **more: Any) -> None:
-    """Give a finished run rows of these names in place of its own."""
+def add_rows(results: pathlib.Path, run: str, rows: list[Row]) -> None:
+    """Give a finished run these rows in place of its own."""
     path = results / "sums" / run / "result.json"
-    rows = [Row(what, 1.5, "nats", **more)._asdict() for what in whats]
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"rows": rows}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rows": [row._asdict() for row in rows]}))
 
 
 def test_the_time_of_several_rows_is_told_once_and_what_became_of_a_row_apart(folder: pathlib.Path):
     results = folder.parent / "results"
     finish(results, "sums", "a", "--hidden 8", 1.25)
-    add_rows(results, "a", ["GRU; solved: at once; twice", "LSTM"])
+    add_rows(results, "a", [Row("GRU", 1.5, "nats", outcome="solved: at once; twice"), Row("LSTM", 1.5, "nats")])
     report(results, folder, NAMES)
     text = (folder / "README.md").read_text()
     assert "|  | figure | outcome | time | run |" in text
@@ -124,7 +123,7 @@ def test_what_many_rows_have_alike_stands_above_them(folder: pathlib.Path):
     results = folder.parent / "results"
     for run, count in (("few", 2), ("many", 9)):
         finish(results, "sums", run, f"--run {run} --count {count}", 1.25)
-        add_rows(results, run, [f"adding: cell {number}" for number in range(count)], floor="0.17 (none)")
+        add_rows(results, run, [Row(f"adding: cell {n}", 1.5, "nats", "0.17 (none)") for n in range(count)])
     report(results, folder, NAMES)
     text = (folder / "README.md").read_text()
     assert "Run `many`: adding; floor 0.17 (none); time 1 min 1 s in all\n\n|  | figure |\n" in text

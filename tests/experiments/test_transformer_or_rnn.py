@@ -16,10 +16,13 @@ import jaxrnn
 from experiments import contest_training, runs, training, transformer_or_rnn
 from experiments.contest_costs import Costs, Generating, Memory, medians
 from experiments.contest_models import NAMES, Sizes, contestant, count
+from experiments.contest_specimen import SHOWN, text_specimen
 from experiments.contest_table import table
 from experiments.contest_tasks import copying, evaluation, next_character
 from experiments.contest_training import Learnt, enter, following, learn
 from experiments.data import streams
+from experiments.data.text import vocabulary_of
+from experiments.text_features import prose
 from experiments.training import Training, optimizer_of
 
 OPTIONS = Training(steps=8, learning_rate=2e-2, evaluate_every=4, checkpoint_every=4, devices=1)
@@ -58,6 +61,37 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     )
     (folder / "run").mkdir()
     return Finished(config, folder / "run", transformer_or_rnn.run(config, folder / "run"))
+
+
+def test_a_model_of_a_run_can_be_looked_into(finished: Finished, tmp_path: pathlib.Path):
+    config, directory, result = finished
+    with pytest.raises(runs.InputError, match="not finished; continue with --resume"):
+        transformer_or_rnn.parts(config, directory)
+    (tmp_path / "data.json").symlink_to(directory / "data.json")
+    for part in ("text-vanilla", "copy-vanilla"):
+        (tmp_path / part).symlink_to(directory / part)
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    assert transformer_or_rnn.parts(config, tmp_path) == ["text-vanilla", "copy-vanilla"]
+    for part, text in (("text-vanilla", "abc bca\n"), ("copy-vanilla", "·?")):
+        shown = transformer_or_rnn.specimen(config, tmp_path, 200, part)
+        assert shown.reading is not None
+        assert text in "".join(shown.reading.symbols)
+        (states,) = shown.reading.units.values()
+        assert len(states) == len(shown.reading.symbols)
+        assert shown.questions[0].what.startswith("log-odds")
+
+
+def test_the_transformer_shows_its_heads(key: jax.Array):
+    model = contestant("transformer", 5, Sizes(parameters=1000, embedding=4, heads=2, transformer_layers=1))
+    params, vocabulary = model.layer.init(key), vocabulary_of("ab(c)")
+    shown = text_specimen("words", model, params, vocabulary, "abab(ccbbccaabbacba)" * 16, 16, prose)
+    assert shown.heads is not None
+    assert shown.heads.weights.shape == (1, 2, SHOWN, SHOWN)
+    assert shown.reading is not None
+    windows = vocabulary.encode(str(shown.reading.symbols)).reshape(-1, 16).T
+    logits = np.asarray(jax.jit(model.layer.apply)(params, windows)[1])
+    ours = shown.reading.units["output y"] @ params[-1].kernel + params[-1].bias[None]
+    np.testing.assert_allclose(ours, np.moveaxis(logits, 0, 1).reshape(len(ours), -1), rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_leaves_what_it_promises(finished: Finished):

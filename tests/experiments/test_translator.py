@@ -14,9 +14,9 @@ import pytest
 from experiments import runs, translation
 from experiments.data.lengths import Batch as Chosen
 from experiments.data.translation import Pairs
-from experiments.data.words import BOS, EOS, PAD, UNK, words_of
+from experiments.data.words import BOS, EOS, PAD, UNK, load_words, words_of
 from experiments.training import Training, best_params
-from experiments.translator import Tokens, attention, bleu, by_search, exact, laid_out, tokens_of
+from experiments.translator import Tokens, attention, bleu, by_search, exact, laid_out, late, tokens_of
 from experiments.word_by_word import word_by_word
 
 CONFIG = translation.Config(
@@ -48,6 +48,26 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     directory = tmp_path_factory.mktemp("translation")
     with jax.numpy_dtype_promotion("standard"):
         return Finished(directory, translation.run(CONFIG, directory))
+
+
+def test_a_translator_can_be_looked_into(finished: Finished):
+    shown = translation.specimen(CONFIG, finished.directory, 60)
+    for attended in shown.attention:
+        assert attended.weights.shape == (len(attended.rows), len(attended.columns))
+    question = shown.questions[0]
+    assert len(question.symbols) == len(question.inputs)
+    word = question.what.split("”")[0].removeprefix("log-odds of “")
+    # The whole translator gives that word the same odds.
+    words = [load_words(finished.directory / name) for name in translation.VOCABULARIES]
+    model = translation.model_of(CONFIG, *words)
+    params = best_params(finished.directory, jax.eval_shape(model.init, jax.random.key(0)))
+    _, place = question.params
+    wrote = words[1].encode([shown.attention[0].title])[0]
+    read = words[0].encode(["".join(question.symbols)])[0]
+    assert words[1].words[wrote[place]] == word
+    logits = np.asarray(jax.jit(model.apply)(params, read, late(jnp.asarray(wrote))))[place]
+    p = np.exp(logits[wrote[place]]) / np.exp(logits).sum()
+    assert float(question.score(question.params, question.inputs)) == pytest.approx(np.log(p / (1 - p)), rel=1e-4)
 
 
 class Model(NamedTuple):
