@@ -121,7 +121,7 @@ def check_gradients(
         ways = _ways(cell, options)
         rows = []
         for name, weights in _losses(rng, start, ys, reverse):
-            rows += _compare(name, ways, (params, xs, carry), weights)
+            rows += _compare(name, ways((params, xs, carry), weights))
     check = GradientCheck(tuple(rows))
     if verbose:
         print(check)
@@ -141,15 +141,17 @@ def _losses(rng: np.random.Generator, final: Carry, ys: Any, reverse: bool) -> l
 
 
 class Ways(NamedTuple):
-    """The gradient of ⟨w, ys⟩ + ⟨v, final carry⟩, ``(arguments, weights) -> gradients``, in each way there is."""
+    """The gradient of ⟨w, ys⟩ + ⟨v, final carry⟩ in each way; None where a cell has none by its adjoint or by hand."""
 
-    autodiff: Callable[..., Any]
-    adjoint: Callable[..., Any] | None
-    by_hand: Callable[..., Any] | None
-    differences: Callable[..., Any]
+    autodiff: Any
+    adjoint: Any
+    by_hand: Any
+    differences: Any
 
 
-def _ways(cell: Cell, options: dict[str, Any]) -> Ways:
+def _ways(cell: Cell, options: dict[str, Any]) -> Callable[[Any, Any], Ways]:
+    """Return ``((params, xs, carry), (w, v)) -> gradients``."""
+
     def loss(arguments: Any, weights: Any, gradient: str) -> Array:
         params, xs, carry = arguments
         final, ys = unroll(cell, params, xs, carry, gradient=gradient, **options)
@@ -182,21 +184,27 @@ def _ways(cell: Cell, options: dict[str, Any]) -> Ways:
             dparams = jax.tree.map(jnp.add, dparams, through(hand.initial_carry)[0])
         return dparams, hand.xs, hand.carry
 
-    return Ways(
-        autodiff=jax.jit(jax.grad(lambda a, w: loss(a, w, "autodiff"))),
-        adjoint=None if cell.adjoint is None else jax.jit(jax.grad(lambda a, w: loss(a, w, "manual"))),
-        by_hand=None if cell.adjoint is None or cell.adjoint.gradients is None else jax.jit(by_hand),
-        differences=jax.jit(differences),
-    )
+    adjoint = cell.adjoint
+
+    @jax.jit  # one program for three ways, which share most of the forward pass, takes less to compile
+    def exact(arguments: Any, weights: Any) -> tuple[Any, Any, Any]:
+        return (
+            jax.grad(loss)(arguments, weights, "autodiff"),
+            None if adjoint is None else jax.grad(loss)(arguments, weights, "manual"),
+            None if adjoint is None or adjoint.gradients is None else by_hand(arguments, weights),
+        )
+
+    numerically = jax.jit(differences)
+    return lambda arguments, weights: Ways(*exact(arguments, weights), differences=numerically(arguments, weights))
 
 
-def _compare(name: str, ways: Ways, arguments: Any, weights: Any) -> list[Row]:
-    def errors(way: Callable[..., Any]) -> list[float]:
-        return [_error(*pair) for pair in zip(jax.tree.leaves(way(arguments, weights)), leaves, strict=True)]
+def _compare(name: str, ways: Ways) -> list[Row]:
+    exact = jax.tree_util.tree_leaves_with_path(ways.autodiff)
 
-    exact = jax.tree_util.tree_leaves_with_path(ways.autodiff(arguments, weights))
-    leaves = [leaf for _, leaf in exact]
-    missing = [None] * len(leaves)
+    def errors(gradients: Any) -> list[float]:
+        return [_error(leaf, true) for leaf, (_, true) in zip(jax.tree.leaves(gradients), exact, strict=True)]
+
+    missing = [None] * len(exact)
     columns = zip(
         exact,
         missing if ways.adjoint is None else errors(ways.adjoint),
