@@ -91,7 +91,7 @@ SECOND = {
 @pytest.mark.parametrize("transform", SECOND)
 def test_second_derivatives_by_hand_raise(transform, linear, jit, key, float64):
     """Residuals are constants to JAX, so what was not refused would be zero, or lack a term."""
-    for name in ("learned-gru-after", "user-vanilla"):
+    for name in ("user-vanilla", "learned-gru-after")[: 1 if linear or jit else 2]:
         loss, floating = hand_derived(name, key, linear)
         derivative = SECOND[transform](jax.jit(loss) if jit else loss)
         with pytest.raises(TypeError, match='pass gradient="autodiff"'):

@@ -71,7 +71,19 @@ SIZES = ["--hidden", "16", "--batches", "4", "--steps", "8", "--warmup", "0"]
 FEW = ["--contenders", "torch", "naive"]
 SMALL = {
     "gpu": [*SIZES, *FEW, "--cells", "vanilla", "--dtypes", "bfloat16", "--modes", "forward", "--unroll", "2"],
-    "layers": ["--cells", "gru", "--modes", "forward+backward", "--shapes", "4x3x2x5", "--rounds", "1"],
+    "layers": [
+        "--cells",
+        "gru",
+        "--modes",
+        "forward+backward",
+        "--shapes",
+        "4x3x2x5",
+        "--rounds",
+        "1",
+        "--contenders",
+        "jaxrnn-1",
+        "naive",
+    ],
     "memory": ["--cells", "vanilla", "--steps", "5", "--batch", "2", "--hidden", "3", "--rounds", "1"],
     "own_cell": ["--shapes", "4x2x3x5", "--rounds", "1"],
     "parallelism": ["--cells", "vanilla", "--modes", "forward", "--shapes", "4x2x3x5", "--rounds", "1"],
