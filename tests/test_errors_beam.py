@@ -50,9 +50,9 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize(("function", "row"), wrong.cases(TABLE))
-def test_wrong_argument(function, row):
-    wrong.hold(function, row)
+@pytest.mark.parametrize("function", wrong.cases(TABLE))
+def test_wrong_arguments(function):
+    wrong.hold(function)
 
 
 def test_every_argument_is_wrong_once():

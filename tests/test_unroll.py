@@ -29,6 +29,17 @@ def case(request):
     return draw(entry, request.config.getoption("seed")), reverse
 
 
+@pytest.fixture(
+    scope="module",
+    params=[case for case in CASES if case[0].name in BOTH_WAYS],
+    ids=lambda case: f"{case[0]}-{'reverse' if case[1] else 'forward'}",
+)
+def kind(request):
+    """A case of each kind of adjoint, for what the loop does whatever the step."""
+    entry, reverse = request.param
+    return draw(entry, request.config.getoption("seed")), reverse
+
+
 @pytest.fixture
 def example(case):
     return case[0]
@@ -81,7 +92,8 @@ def test_batch_equals_loop_over_examples(example, reverse):
         assert_trees_close((dx, dc), (dxs[:, b], at(dcarry, b)))
 
 
-def test_two_batch_axes_equal_one(example, reverse):
+def test_two_batch_axes_equal_one(kind):
+    example, reverse = kind
     (final, ys), gradients = run(example, reverse)
 
     def split(tree, axis):
@@ -116,8 +128,9 @@ def test_two_halves_equal_the_whole(example, reverse):
         assert_trees_close(jax.tree.map(lambda *two: np.concatenate(two), *halves), at(ys, (slice(None), b)))
 
 
-def test_masked_steps_might_as_well_not_be_there(example, reverse):
+def test_masked_steps_might_as_well_not_be_there(kind):
     """Leaving out the steps that are not valid changes no value and no gradient; and their own are zero."""
+    example, reverse = kind
     (final, ys), (_, dxs, dcarry) = run(example, reverse)
     dfinal, dys = example.cotangents
     b = 7  # with a mask, resets and padding
@@ -202,7 +215,8 @@ def test_nothing_in_padding_reaches_a_value_or_a_gradient(example, reverse, padd
         np.testing.assert_array_equal(dxs[~example.valid], 0)
 
 
-def test_an_empty_sequence_returns_its_carry(example, reverse):
+def test_an_empty_sequence_returns_its_carry(kind):
+    example, reverse = kind
     (final, ys), (_, dxs, dcarry) = run(example, reverse)
     assert_trees_close(at(final, -1), at(example.carry, -1), tolerance=0)
     assert_trees_close(at(dcarry, -1), at(example.cotangents[0], -1), tolerance=0)
