@@ -25,7 +25,7 @@ CONTRACT = [
     test_unroll.test_hand_derived_gradient_equals_autodiff,
     test_unroll.test_two_halves_equal_the_whole,
     test_unroll.test_resets_at_masked_steps_are_ignored,
-    test_unroll.test_an_empty_sequence_returns_its_carry,
+    test_unroll.test_lengths_equal_truncation,
 ]
 EVERY_CELL = [
     test_unroll_forms.test_no_steps_at_all,
