@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.layers.transformer import Options, forward
-from jaxrnn.steps import valid_steps
+from jaxrnn.steps import valid_steps, zero_unless
 from jaxrnn.types import Array, Layer, Params
 
 
@@ -55,4 +55,6 @@ def attention_weights(
     valid = valid_steps(time, tuple(batch), lengths, mask)
     begins = None if resets is None else jnp.asarray(resets)
     _, _, weights = forward(options, params, xs, layer.initial_carry(params, tuple(batch)), valid, begins, None)
-    return jnp.moveaxis(jnp.stack(weights)[..., options.slots :], -2, 1)
+    by_step = jnp.stack(weights)[..., options.slots :].transpose(3, 1, 0, 2, 4)
+    by_step = zero_unless(valid, by_step.reshape(time, *batch, *by_step.shape[2:]))
+    return jnp.moveaxis(by_step, (-3, -2), (0, 1))

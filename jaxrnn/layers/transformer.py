@@ -250,7 +250,8 @@ def forward(
 ) -> tuple[Any, Array, list[Array]]:
     """Return (carry, ys, weights) of ``xs [T, *B, D]``; what does not count in it is zeroed here, before and after.
 
-    The weights of each layer are those of its attention, ``[T, *B, N, C + T]`` for the C steps carried and these.
+    The weights of each layer are those of its attention, ``[rows, N, T, C + T]`` for the C steps carried and these;
+    rows are all batch axes together.
     """
     (time, *batch), slots = xs.shape[:-1], options.slots
     noise = dropout_layer(options.dropout)
@@ -276,8 +277,7 @@ def forward(
         hidden = jax.nn.relu(affine(_normalized(block.feedforward_norm, x), *block.up))
         x = x + noise.apply((), affine(hidden, *block.down), key=draws[2 * layer + 1])[1]
         after.append(pair)
-        shares = zero_unless(valid, jnp.moveaxis(shares, 1, 2))
-        weights.append(jnp.moveaxis(shares, 0, 1).reshape(*xs.shape[:-1], *shares.shape[2:]))
+        weights.append(shares)
     ys = jnp.moveaxis(zero_unless(valid, _normalized(params.norm, x)), 0, 1).reshape(xs.shape)
     if cached is None:
         return (), ys, weights
