@@ -23,21 +23,23 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{'reverse' if case[1] else 'forward'}")
-def case(request):
+def drawn(request):
     entry, reverse = request.param
     return draw(entry, request.config.getoption("seed")), reverse
 
 
-@pytest.fixture(
-    scope="module",
-    params=[case for case in CASES if case[0].name in BOTH_WAYS],
-    ids=lambda case: f"{case[0]}-{'reverse' if case[1] else 'forward'}",
-)
-def kind(request):
-    """A case of each kind of adjoint, for what the loop does whatever the step."""
-    entry, reverse = request.param
-    return draw(entry, request.config.getoption("seed")), reverse
+def fixture_of(cases):
+    return pytest.fixture(
+        drawn,
+        scope="module",
+        params=cases,
+        ids=[f"{entry}-{'reverse' if back else 'forward'}" for entry, back in cases],
+    )
+
+
+case = fixture_of(CASES)
+# Of each kind of adjoint, for what the loop does whatever the step.
+kind = fixture_of([case for case in CASES if case[0].name in BOTH_WAYS])
 
 
 @pytest.fixture

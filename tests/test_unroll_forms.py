@@ -135,8 +135,8 @@ def test_dtypes_are_kept(entry, dtype, carry_dtype, key, float64):
     xs = jax.ShapeDtypeStruct((3, 2, *entry.features), dtype)
     carry = jax.eval_shape(lambda p: cell.initial_carry(p, (2,)), params)
     assert {leaf.dtype for leaf in jax.tree.leaves(carry)} == {jnp.dtype(carry_dtype or dtype)}
-    # By autodiff, a dtype can go astray in the step alone, which the adjoint's forward is made of: one with and one
-    # without a carry of its own will do.
+    # By autodiff, a dtype can go astray in the step alone, which is the adjoint's forward without what that keeps: one
+    # with and one without a carry of its own will do.
     alike = dtype in ("float16", "float64") or (dtype, carry_dtype) == ("bfloat16", None)
     for gradient in {fast(cell), fast(cell) if alike else "autodiff"}:
         run = functools.partial(gradients, cell, **PADDED, gradient=gradient)

@@ -10,7 +10,7 @@ import pytest
 
 import jaxrnn
 from tests.layers.stepping import stepwise
-from tests.registry import assert_trees_close, normal_like
+from tests.registry import assert_trees_close, normal, normal_like
 from tests.test_bptt import loops, sizes_in_loop
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -32,7 +32,7 @@ def drawn(pair, key, **options):
     cell = jaxrnn.attending(inner, attention, D, **options)
     keys = jax.random.split(key, 3)
     params = normal_like(keys[0], jax.eval_shape(cell.init, key))
-    return cell, attention, params, normal_like(keys[1], np.zeros((S, B, M))), normal_like(keys[2], np.zeros((T, B, D)))
+    return cell, attention, params, normal(keys[1], (S, B, M)), normal(keys[2], (T, B, D))
 
 
 def test_it_is_the_decoder_of_bahdanau(key):

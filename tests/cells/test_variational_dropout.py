@@ -11,7 +11,7 @@ import pytest
 import jaxrnn
 from tests.cells.keyed import assert_mean, keyed
 from tests.layers.stepping import step_of
-from tests.registry import D, H, assert_trees_close, normal_like
+from tests.registry import D, H, assert_trees_close, normal, normal_like
 
 T, B = 3, 2
 RESETS = np.array([[False, True], [True, False], [False, True]])
@@ -124,7 +124,7 @@ def test_apply_and_step_agree_under_one_key(key, float64):
     cell = jaxrnn.variational_dropout(jaxrnn.learned_carry(jaxrnn.lstm(D, H, dtype=jnp.float64)), 0.5, input_rate=0.5)
     layer = jaxrnn.recurrent(cell)
     params = normal_like(key, jax.eval_shape(cell.init, key))
-    xs = normal_like(key, np.zeros((T, B, D)))
+    xs = normal(key, (T, B, D))
     carry = layer.initial_carry(params, (B,))
     final, ys = jax.jit(layer.apply)(params, xs, carry, key=key)
     step = jax.jit(step_of(layer))
@@ -136,7 +136,7 @@ def test_apply_and_step_agree_under_one_key(key, float64):
 
 def test_gradients_with_noise(key):
     """By autodiff, by the engine and by differences."""
-    xs, cell = normal_like(key, np.zeros((T, B, D), np.float32)), keyed(dropped(dtype=jnp.float32), key)
+    xs, cell = normal(key, (T, B, D), np.float32), keyed(dropped(dtype=jnp.float32), key)
     check = jaxrnn.check_gradients(cell, xs, **PADDED, key=key, verbose=False)
     assert all(row.adjoint is not None for row in check.rows)
 

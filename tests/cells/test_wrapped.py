@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from tests.registry import BY_NAME, CELLS, D, H, assert_trees_close, normal_like, on_device
+from tests.registry import BY_NAME, CELLS, D, H, assert_trees_close, normal, normal_like, on_device
 
 pytestmark = pytest.mark.usefixtures("float64")
 T, B = 4, 2
@@ -114,7 +114,7 @@ def test_learned_carry_starts_as_the_cell_does(name, key):
     assert_trees_close(params.cell, plain.init(key), tolerance=0)
     assert_trees_close(params.carry, plain.initial_carry(params.cell), tolerance=0)
     assert (cell.adjoint is None) == (plain.adjoint is None)
-    xs = normal_like(key, np.zeros((T, B, *BY_NAME[name].features)))
+    xs = normal(key, (T, B, *BY_NAME[name].features))
     both = jax.jit(lambda params, xs: (jaxrnn.unroll(cell, params, xs), jaxrnn.unroll(plain, params.cell, xs)))
     assert_trees_close(*both(params, xs), tolerance=1e-15)
 

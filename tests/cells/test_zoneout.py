@@ -11,7 +11,7 @@ import jaxrnn
 from tests.cells.keyed import assert_mean, keyed
 from tests.examples import at
 from tests.layers.stepping import step_of
-from tests.registry import BY_NAME, D, H, assert_trees_close, normal_like
+from tests.registry import BY_NAME, D, H, assert_trees_close, normal, normal_like
 
 pytestmark = pytest.mark.usefixtures("float64")
 T, B = 3, 2
@@ -24,7 +24,7 @@ def drawn(cell, key):
     keys = jax.random.split(key, 3)
     params = normal_like(keys[0], jax.eval_shape(cell.init, key))
     carry = normal_like(keys[2], jax.eval_shape(lambda: cell.initial_carry(params, (B,))))
-    return params, normal_like(keys[1], np.zeros((T, B, D))), carry
+    return params, normal(keys[1], (T, B, D)), carry
 
 
 def unroll(cell, *arguments, key=None):
@@ -156,7 +156,7 @@ def test_gradients_with_noise(key):
     """By autodiff, by the engine, by hand and by differences."""
     cell = keyed(jaxrnn.zoneout(jaxrnn.lstm(D, H), RATES), key)
     options = {"lengths": [3, 2], "mask": np.array([[True, True], [True, False], [True, True]]), "resets": RESETS}
-    xs = normal_like(key, np.zeros((T, B, D)))
+    xs = normal(key, (T, B, D))
     check = jaxrnn.check_gradients(cell, xs, **options, reverse=True, key=key, verbose=False)
     assert all(row.by_hand is not None for row in check.rows)
 
