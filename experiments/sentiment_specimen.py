@@ -34,7 +34,7 @@ def specimen_of(
     texts: Sequence[str],
     steps: int,
 ) -> Specimen:
-    """Return what embedding → bidirectional layers → pooling → dense shows on sentences.
+    """Return what embedding → layers in one direction or both → pooling → dense shows on sentences.
 
     Args:
         words: the model and its data.
