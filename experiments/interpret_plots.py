@@ -36,7 +36,7 @@ def draw_scores(path: pathlib.Path, found: list[dict[str, Any]], follows: float,
         "|r| on steps that did not choose the unit; orange: median and 99 % of the controls\n"
         f"blue: found, which is beyond 99 % of them and {follows:g} or more"
     )
-    axes.set_title(f"Units that follow a feature: {words}", loc="left", fontsize=11)
+    figure.suptitle(f"Units that follow a feature: {words}", x=0.01, ha="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
 
