@@ -79,12 +79,23 @@ def unroll_by_adjoint(
     try:
         final, ys, operands, saved = jax.lax.stop_gradient(forward(params, *arrays))
         constants = final, ys, jax.lax.stop_gradient(params), saved, steps
-        final, ys = link(zs, adjoint.product(params, operands), carry, init, constants)
+        product = partial(_product_of_rows, adjoint) if regular and adjoint.alike else adjoint.product
+        final, ys = link(zs, product(params, operands), carry, init, constants)
     except TypeError as error:
         if "forward-mode" in str(error):  # JAX's own error for jax.jvp does not know what to do instead
             raise TypeError(FIRST_REVERSE_ONLY) from error
         raise
     return _map_rows(partial(_unflatten, run.batch), (ONE, EVERY), (final, ys)) if regular else (final, ys)
+
+
+def _product_of_rows(adjoint: Adjoint, params: Params, operands: Any) -> Any:
+    """Return a of all steps ``[T, rows, ...]``, by a product over one axis: its transpose is one of matrices.
+
+    With two axes to contract, XLA for CPUs transposes one of the arrays in memory.
+    """
+    time, rows = jax.tree.leaves(operands)[0].shape[:2]
+    a = adjoint.product(params, jax.tree.map(lambda x: x.reshape(time * rows, *x.shape[2:]), operands))
+    return jax.tree.map(lambda x: x.reshape(time, rows, *x.shape[1:]), a)
 
 
 STEPS_OF_ONE_ROW = 4  # in an iteration: a step of one row is as short as what the loop itself takes
@@ -120,7 +131,7 @@ def _closes_over_tracers(adjoint: Adjoint, params: Params, run: Run) -> bool:
     """Whether the step reads arrays that are no arguments, and that JAX may be transforming."""
 
     def step(params: Params, carry: Carry, zs: Any) -> Any:
-        return adjoint.forward(params, carry, jax.tree.map(lambda leaf: leaf[0], zs))
+        return adjoint.forward(adjoint.prepare(params), carry, jax.tree.map(lambda leaf: leaf[0], zs))
 
     return not all(map(checks.concrete, jax.make_jaxpr(step)(params, run.carry, run.zs).consts))
 
@@ -128,7 +139,8 @@ def _closes_over_tracers(adjoint: Adjoint, params: Params, run: Run) -> bool:
 def _recovered(adjoint: Adjoint, known: Known, params: Params, zs: Any, *_: Any) -> tuple[Carry, Any, Any, Any]:
     """Return what `forward_loop` does, from the carry before every step: all steps are independent then."""
     params, zs, known = jax.lax.stop_gradient((params, zs, known))
-    _, _, operands, saved = nothing_closed_over(jax.vmap(adjoint.forward, (None, 0, 0))(params, known.befores, zs))
+    every_step = jax.vmap(adjoint.forward, (None, 0, 0))
+    _, _, operands, saved = nothing_closed_over(every_step(adjoint.prepare(params), known.befores, zs))
     return known.final, known.ys, operands, saved
 
 

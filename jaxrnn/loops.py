@@ -137,11 +137,12 @@ def forward_loop(
     scan: Callable[..., Any] = stacked_scan,
 ) -> tuple[Carry, Any, Any, Any]:
     """Return (final carry, ys, operands, saved), the last three for every step."""
+    prepared = adjoint.prepare(params)
 
     def step(carry: Carry, z: Any, around: Steps) -> tuple[Carry, Any]:
         valid, restart, _ = around
         before = select(restart, init, carry) if restart is not None else carry
-        after, y, operand, saved = adjoint.forward(params, before, z)
+        after, y, operand, saved = adjoint.forward(prepared, before, z)
         return select(valid, after, before), (saved, operand, zero_unless(valid, y))
 
     around = steps._replace(restart_last=None)

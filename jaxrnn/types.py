@@ -106,7 +106,7 @@ class Adjoint(NamedTuple):
     the reverse loop needs the carry's cotangent alone, and every parameter gradient is one
     contraction over all T·B rows, after the loop.
 
-    forward: ``(params, carry, z) -> (carry, y, operand, saved)``. The step, keeping what the
+    forward: ``(prepared, carry, z) -> (carry, y, operand, saved)``. The step, keeping what the
         product took on its left and what `backward` needs.
     transpose: ``(params) -> transposed``. What `backward` multiplies by; formed once, before the
         loop.
@@ -119,6 +119,10 @@ class Adjoint(NamedTuple):
     ahead: whether a loop without a gradient reads z one step ahead. XLA for CPUs makes one fusion of a
         step that is all elementwise after its product, and a fusion that reads its part of zs itself
         is not vectorised; a step with more than one fusion only pays for the copy.
+    prepare: ``(params) -> prepared``. What `forward` multiplies by, where that is no parameter itself;
+        formed once, before the loop.
+    alike: whether `product` is the same for all rows, so that steps and examples may be one axis; not
+        where the parameters hold something of each example.
     """
 
     forward: Callable[..., Any]
@@ -127,6 +131,8 @@ class Adjoint(NamedTuple):
     product: Callable[..., Any]
     gradients: Callable[..., Any] | None = None
     ahead: bool = False
+    prepare: Callable[..., Any] = lambda params: params
+    alike: bool = True
 
 
 class Split(NamedTuple):

@@ -102,6 +102,16 @@ def test_masks_and_resets_copy_nothing(name, optimized):
     assert copies_of_all_steps(text) == []
 
 
+@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "gru-before"])
+def test_weight_gradients_transpose_nothing_in_memory(name, optimized):
+    """Σ hᵀ da reads both as they are: one product of matrices [T·B, H] and [T·B, 4H], not of arrays of more axes."""
+    cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
+    grad = jax.grad(loss_of(cell), argnums=(0, 1))
+    text = compiled(grad, noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D)))
+    assert re.search(rf"\w+\[{T},{B},\d+\]", text)
+    assert re.findall(rf"\w+\[\d+,(?:{T},{B}|{T * B})\]\S* copy\(", text) == []
+
+
 def test_the_inspection_sees_a_copy(optimized):
     """A buffer that is read once more after it was written."""
 

@@ -203,6 +203,9 @@ def attending(
         carry, y, operand, saved = inner.forward(params.cell, carry, z)
         return carry, output(at, y), (at, operand), (at.query, at.weights, saved)
 
+    def prepare(params: AttendingParams) -> AttendingParams:
+        return params._replace(cell=inner.prepare(params.cell))
+
     def transpose(params: AttendingParams) -> AttendingParams:
         query = params.attention.query
         turned = params.attention._replace(query=None if query is None else query.T)
@@ -256,7 +259,8 @@ def attending(
         dcontext = weight_gradient(at.context, beside(das.z))
         return AttendingParams(dcell, before._replace(query=dquery, score=dscore), dcontext, dmemory), dxs
 
-    adjoint = Adjoint(forward, transpose, backward, product, None if inner_gradients is None else gradients)
+    by_hand = None if inner_gradients is None else gradients
+    adjoint = Adjoint(forward, transpose, backward, product, by_hand, prepare=prepare, alike=False)
     return Cell(init, initial_carry, step, inputs, adjoint)
 
 

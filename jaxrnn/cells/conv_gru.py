@@ -181,11 +181,13 @@ def _reset_before(convolve: Convolution) -> tuple[Callable, Adjoint]:
     squash = gates("ss", convolve.out_channels)
 
     def product(params: ConvGRUParams, operands: tuple[Array, Array]) -> Parts:
-        kernel, (h, s) = _split(params.recurrent), operands
+        kernel, (h, s) = prepare(params), operands
         return Parts(convolve(h, kernel.ru), convolve(s, kernel.n))
 
-    def forward(params: ConvGRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, tuple[Array, Array], Saved]:
-        kernel = _split(params.recurrent)
+    def prepare(params: ConvGRUParams) -> Parts:
+        return _split(params.recurrent)
+
+    def forward(kernel: Parts, h_before: Array, z: Parts) -> tuple[Array, Array, tuple[Array, Array], Saved]:
         r, u = jnp.split(squash(z.ru.astype(h_before.dtype) + convolve(h_before, kernel.ru)), 2, axis=-1)
         s = r * h_before
         n = jnp.tanh(z.n.astype(h_before.dtype) + convolve(s, kernel.n))
@@ -203,7 +205,7 @@ def _reset_before(convolve: Convolution) -> tuple[Callable, Adjoint]:
         return dh * u + ds * r + convolve.transpose(h_before, kernel.ru, da.ru), da, da
 
     def step(params: ConvGRUParams, h: Array, z: Parts) -> tuple[Array, Array]:
-        h, y, _, _ = forward(params, h, z)
+        h, y, _, _ = forward(prepare(params), h, z)
         return h, y
 
-    return step, Adjoint(forward, lambda params: _split(params.recurrent), backward, product)
+    return step, Adjoint(forward, prepare, backward, product, prepare=prepare)

@@ -36,6 +36,7 @@ from jaxrnn.cells.products import (
     affine,
     affine_gradients,
     bias_gradient,
+    biased,
     recurrent_product,
     weight_gradient,
     zero_carry,
@@ -165,14 +166,16 @@ def gru(
         if (
             not checks.symbolic(xs.size) and xs.size <= input_size**2
         ):  # a part is a copy: of the weights for a sequence, of the products for a step
-            return _split(affine(xs, params.input, params.bias))
-        kernel, bias = _split(params.input), _split(params.bias)
-        return Parts(affine(xs, kernel.ru, bias.ru), affine(xs, kernel.n, bias.n))
+            z = _split(affine(xs, params.input))
+        else:
+            kernel = _split(params.input)
+            z = Parts(affine(xs, kernel.ru), affine(xs, kernel.n))
+        return z._replace(n=biased(z.n, _split(params.bias).n))
 
     adjoint, split = _reset_after(sigma, phi) if reset_after else (_reset_before(sigma, phi), None)
 
     def step(params: GRUParams, h: Array, z: Parts) -> tuple[Array, Array]:
-        h, y, _, _ = adjoint.forward(params, h, z)
+        h, y, _, _ = adjoint.forward(adjoint.prepare(params), h, z)
         return h, y
 
     return Cell(init, initial_carry, step, inputs, adjoint, split=split)
@@ -206,17 +209,13 @@ def _slopes(sigma: Activation, a_ru: Array, *ru: Array) -> list[Array]:
 def _reset_after(sigma: Activation, phi: Activation) -> tuple[Adjoint, Split]:
     """Return the adjoint and the split of the GRU of cuDNN and torch."""
 
-    def with_bias(params: GRUParams, q: Array) -> Array:
-        assert params.candidate_bias is not None
-        return q + params.candidate_bias.astype(q.dtype).reshape((1,) * (q.ndim - 1) + (-1,))
-
     def product(params: GRUParams, h: Array) -> Parts:
-        kernel = _split(params.recurrent)
-        return Parts(recurrent_product(h, kernel.ru), with_bias(params, recurrent_product(h, kernel.n)))
+        kernel, bias = _split(params.recurrent), _split(params.bias)
+        return Parts(recurrent_product(h, kernel.ru, bias.ru), recurrent_product(h, kernel.n, params.candidate_bias))
 
     def recur(params: GRUParams, h: Array) -> Parts:
         a = _split(recurrent_product(h, params.recurrent))  # in the loop, one product is faster than two
-        return Parts(a.ru, with_bias(params, a.n))
+        return Parts(biased(a.ru, _split(params.bias).ru), biased(a.n, params.candidate_bias))
 
     def activations(h_before: Array, z: Parts, a: Parts) -> tuple[Array, ...]:
         a_ru = z.ru.astype(h_before.dtype) + a.ru
@@ -254,12 +253,17 @@ def _reset_before(sigma: Activation, phi: Activation) -> Adjoint:
     """Return the adjoint of the original GRU, whose second product is of what the gates let through of the carry."""
 
     def product(params: GRUParams, operands: tuple[Array, Array]) -> Parts:
-        kernel, (h, s) = _split(params.recurrent), operands
-        return Parts(recurrent_product(h, kernel.ru), recurrent_product(s, kernel.n))
+        (kernel, bias_ru), (h, s) = prepare(params), operands
+        return Parts(recurrent_product(h, kernel.ru, bias_ru), recurrent_product(s, kernel.n))
 
-    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
-        kernel = _split(params.recurrent)
-        a_ru = z.ru.astype(h_before.dtype) + recurrent_product(h_before, kernel.ru)
+    def prepare(params: GRUParams) -> tuple[Parts, Array]:
+        return _split(params.recurrent), _split(params.bias).ru
+
+    def forward(
+        weights: tuple[Parts, Array], h_before: Array, z: Parts
+    ) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
+        kernel, bias_ru = weights
+        a_ru = z.ru.astype(h_before.dtype) + recurrent_product(h_before, kernel.ru, bias_ru)
         r, u = jnp.split(sigma.function(a_ru), 2, axis=-1)
         s = r * h_before
         a_n = z.n.astype(h_before.dtype) + recurrent_product(s, kernel.n)
@@ -288,4 +292,4 @@ def _reset_before(sigma: Activation, phi: Activation) -> Adjoint:
         kernel = _split(params.recurrent)
         return Parts(kernel.ru.T, kernel.n.T)
 
-    return Adjoint(forward, transpose, backward, product, gradients)
+    return Adjoint(forward, transpose, backward, product, gradients, prepare=prepare)

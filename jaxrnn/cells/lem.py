@@ -107,12 +107,15 @@ def lem(
         return jnp.split(x, [3 * hidden_size], axis=-1)
 
     def step(params: LEMParams, carry: LEMCarry, z: Array) -> tuple[LEMCarry, Array]:
-        carry, y, _, _ = forward(params, carry, z)
+        carry, y, _, _ = forward(prepare(params), carry, z)
         return carry, y
 
-    def forward(params: LEMParams, carry: LEMCarry, z: Array) -> tuple[LEMCarry, Array, LEMCarry, Saved]:
+    def prepare(params: LEMParams) -> list[Array]:
+        return split(params.recurrent)
+
+    def forward(kernels: list[Array], carry: LEMCarry, z: Array) -> tuple[LEMCarry, Array, LEMCarry, Saved]:
         h_before, c_before = carry
-        (z_12n, z_m), (kernel_12n, kernel_m) = split(z.astype(h_before.dtype)), split(params.recurrent)
+        (z_12n, z_m), (kernel_12n, kernel_m) = split(z.astype(h_before.dtype)), kernels
         s_1, s_2, n = jnp.split(squash(z_12n + recurrent_product(h_before, kernel_12n)), 3, axis=-1)
         short, long = dt * s_1, dt * s_2
         c = (1 - short) * c_before + short * n
@@ -127,7 +130,7 @@ def lem(
         return LEMCarry(h, c), h.astype(z.dtype), LEMCarry(h_before, c), saved
 
     def transpose(params: LEMParams) -> tuple[Array, Array]:
-        kernel_12n, kernel_m = split(params.recurrent)
+        kernel_12n, kernel_m = prepare(params)
         return kernel_12n.T, kernel_m.T
 
     def backward(
@@ -143,7 +146,7 @@ def lem(
         return LEMCarry(dh_before, dc * saved.c), da, da
 
     def product(params: LEMParams, operands: LEMCarry) -> Array:
-        kernel_12n, kernel_m = split(params.recurrent)
+        kernel_12n, kernel_m = prepare(params)
         return _beside(recurrent_product(operands.h, kernel_12n), recurrent_product(operands.c, kernel_m))
 
     def gradients(params: LEMParams, xs: Array, operands: LEMCarry, dzs: Array, das: Array) -> tuple[LEMParams, Array]:
@@ -152,7 +155,8 @@ def lem(
         drecurrent = _beside(weight_gradient(operands.h, das_12n), weight_gradient(operands.c, das_m))
         return LEMParams(dinput, drecurrent, dbias), dxs
 
-    return Cell(init, initial_carry, step, inputs, Adjoint(forward, transpose, backward, product, gradients))
+    adjoint = Adjoint(forward, transpose, backward, product, gradients, prepare=prepare)
+    return Cell(init, initial_carry, step, inputs, adjoint)
 
 
 def _beside(*parts: Array) -> Array:

@@ -140,12 +140,12 @@ def lstm(
         del key
         checks.parameters(params, LSTMParams, shapes, call)
         checks.features("xs", xs, input_size, params.input.dtype, call)
-        return affine(xs, params.input, params.bias)
+        return affine(xs, params.input)
 
     squash = gates("ssts", hidden_size)
 
     def recur(params: LSTMParams, carry: LSTMCarry) -> Array:
-        return recurrent_product(carry.h, params.recurrent)
+        return recurrent_product(carry.h, params.recurrent, params.bias)
 
     def activations(carry: LSTMCarry, z: Array, a: Array) -> Activations:
         s = squash(z.astype(carry.h.dtype) + a)
@@ -181,7 +181,7 @@ def lstm(
         forward=forward,
         transpose=lambda params: params.recurrent.T,
         backward=backward,
-        product=lambda params, hs_before: recurrent_product(hs_before, params.recurrent),
+        product=lambda params, hs_before: recurrent_product(hs_before, params.recurrent, params.bias),
         gradients=gradients,
     )
     return Cell(init, initial_carry, step, inputs, adjoint, split=Split(recur, update))

@@ -81,12 +81,16 @@ def minimal_gated(
     init, zeros, inputs = weights(MinimalGatedParams, "minimal_gated", (hidden_size, hidden_size), *start)
 
     def step(params: MinimalGatedParams, h: Array, z: Array) -> tuple[Array, Array]:
-        h, y, _, _ = forward(params, h, z)
+        h, y, _, _ = forward(prepare(params), h, z)
         return h, y
 
-    def forward(params: MinimalGatedParams, h_before: Array, z: Array) -> tuple[Array, Array, Any, Saved]:
-        z_f, z_n = _halves(z.astype(h_before.dtype))
-        kernel_f, kernel_n = _halves(params.recurrent)
+    def prepare(params: MinimalGatedParams) -> tuple[Array, Array]:
+        return _halves(params.recurrent)
+
+    def forward(
+        kernels: tuple[Array, Array], h_before: Array, z: Array
+    ) -> tuple[Array, Array, tuple[Array, Array], Saved]:
+        (z_f, z_n), (kernel_f, kernel_n) = _halves(z.astype(h_before.dtype)), kernels
         f = jax.nn.sigmoid(z_f + recurrent_product(h_before, kernel_f))
         s = f * h_before
         n = jnp.tanh(z_n + recurrent_product(s, kernel_n))
@@ -94,7 +98,7 @@ def minimal_gated(
         return h, h.astype(z.dtype), (h_before, s), Saved(_beside(f, n), h_before)
 
     def transpose(params: MinimalGatedParams) -> tuple[Array, Array]:
-        kernel_f, kernel_n = _halves(params.recurrent)
+        kernel_f, kernel_n = prepare(params)
         return kernel_f.T, kernel_n.T
 
     def backward(transposed: tuple[Array, Array], saved: Saved, dh: Array, dy: Array) -> tuple[Array, Array, Array]:
@@ -107,7 +111,7 @@ def minimal_gated(
         return dh * (1 - f) + ds * f + recurrent_product(df, transposed_f), da, da
 
     def product(params: MinimalGatedParams, operands: tuple[Array, Array]) -> Array:
-        (kernel_f, kernel_n), (h, s) = _halves(params.recurrent), operands
+        (kernel_f, kernel_n), (h, s) = prepare(params), operands
         return _beside(recurrent_product(h, kernel_f), recurrent_product(s, kernel_n))
 
     def gradients(
@@ -118,7 +122,7 @@ def minimal_gated(
         drecurrent = _beside(weight_gradient(hs_before, dfs), weight_gradient(ss, dns))
         return MinimalGatedParams(dinput, drecurrent, dbias), dxs
 
-    return Cell(init, zeros, step, inputs, Adjoint(forward, transpose, backward, product, gradients))
+    return Cell(init, zeros, step, inputs, Adjoint(forward, transpose, backward, product, gradients, prepare=prepare))
 
 
 def _halves(x: Array) -> tuple[Array, Array]:

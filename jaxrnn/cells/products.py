@@ -7,10 +7,15 @@ import jax.numpy as jnp
 from jaxrnn.types import Array
 
 
-def affine(x: Array, kernel: Array, bias: Array | None) -> Array:
+def affine(x: Array, kernel: Array, bias: Array | None = None) -> Array:
     """Return x W + b over the last axis; ``x [..., D]``, ``kernel [D, H]``, ``bias [H]`` or None."""
-    y = x @ kernel
-    return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+    # Of matrices, as its transpose then is: with two axes to contract, XLA for CPUs transposes dy in memory.
+    return biased((rows(x) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1]), bias)
+
+
+def biased(y: Array, bias: Array | None) -> Array:
+    """Return y + b in the dtype of y; ``y [..., H]``, ``bias [H]`` or None."""
+    return y if bias is None else y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + bias.shape)
 
 
 def affine_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array, Array]:
@@ -33,9 +38,9 @@ def rows(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
-def recurrent_product(h: Array, kernel: Array) -> Array:
-    """Return h U in the dtype of the carry; weights of a lower precision are multiplied as they are."""
-    return jnp.matmul(h.astype(kernel.dtype), kernel, preferred_element_type=h.dtype)
+def recurrent_product(h: Array, kernel: Array, bias: Array | None = None) -> Array:
+    """Return h U + b in the dtype of the carry; weights of a lower precision are multiplied as they are."""
+    return biased(jnp.matmul(h.astype(kernel.dtype), kernel, preferred_element_type=h.dtype), bias)
 
 
 def diagonal_product(x: Array, diagonal: Array) -> Array:
