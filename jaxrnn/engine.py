@@ -11,7 +11,7 @@ itself, and `shard_map` reduces them once.
 Without a gradient the loop is stacked, and what nobody asks for is never made. With one, both loops
 run in place, which is faster where there is one batch axis of more than one row, and slower by far
 elsewhere. So several batch axes are flattened to one, an axis that `vmap` adds is folded into it, and
-a batch of one is stacked, some steps to an iteration.
+the loop of a batch of one is stacked, in one kernel or some steps to an iteration.
 """
 
 import math
@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jaxrnn import checks
 from jaxrnn.bptt import Run
 from jaxrnn.loops import ahead_scan, forward_loop, in_place_scan, reverse_loop, stacked_scan
+from jaxrnn.one_kernel import one_kernel
 from jaxrnn.steps import Steps
 from jaxrnn.types import Adjoint, Array, Carry, Params
 
@@ -104,6 +105,7 @@ STEPS = Steps._make((EVERY, EVERY, ONE))
 FORWARD = EVERY, ONE, ONE, STEPS  # zs, carry, init, steps
 KNOWN = ONE, EVERY, EVERY  # final, ys, befores
 FORWARD_RESULTS = ONE, EVERY, EVERY, EVERY  # final, ys, operands, saved
+READ_WITHOUT_GRADIENT = 2  # of these, final and ys
 BACKWARD = EVERY, ONE, EVERY, STEPS  # saved, dfinal, dys, steps
 BACKWARD_RESULTS = EVERY, EVERY, ONE, ONE  # dzs, das, dcarry, dinit
 
@@ -160,7 +162,7 @@ def _fast_loops(adjoint: Adjoint, reverse: bool, unroll: int) -> tuple[Callable[
     backward_by = partial(reverse_loop, adjoint, reverse=reverse)
     in_place = _folding(forward_by, in_place_scan, unroll, FORWARD, FORWARD_RESULTS)
     alone = ahead_scan if adjoint.ahead else stacked_scan
-    forward = jax.custom_vjp(_folding(forward_by, alone, unroll, FORWARD, FORWARD_RESULTS))
+    forward = jax.custom_vjp(_folding(forward_by, alone, unroll, FORWARD, FORWARD_RESULTS, READ_WITHOUT_GRADIENT))
     forward.defvjp(
         lambda *arrays: (in_place(*jax.lax.stop_gradient(arrays)), None),
         lambda _, cotangents: (None,) * (1 + len(FORWARD)),  # `link` has them
@@ -169,19 +171,26 @@ def _fast_loops(adjoint: Adjoint, reverse: bool, unroll: int) -> tuple[Callable[
 
 
 def _folding(
-    loop: Callable[..., Any], scan: Callable[..., Any], unroll: int, axes: tuple, result_axes: tuple
+    loop: Callable[..., Any],
+    scan: Callable[..., Any],
+    unroll: int,
+    axes: tuple,
+    result_axes: tuple,
+    read: int | None = None,
 ) -> Callable[..., Any]:
     """Return ``loop(weights, *arrays)`` by ``scan``, of which `vmap` makes one loop over more rows.
 
     An array that is not mapped is repeated. Where the weights are mapped, an ensemble, rows have
     nothing to share, and the loop is mapped as it is.
+
+    read: how many of the results, the first ones, anybody reads; all unless given.
     """
 
     def run(weights: Any, *arrays: Any) -> Any:
         rows = jax.tree.leaves(_map_rows(lambda axis, x: x.shape[axis], axes, arrays))[0]
         if checks.symbolic(rows) or rows > 1:
             return loop(weights, *arrays, scan=scan, unroll=unroll)
-        return loop(weights, *arrays, scan=stacked_scan, unroll=max(unroll, STEPS_OF_ONE_ROW))
+        return _of_one_row(loop, unroll, read)(weights, *arrays)
 
     folded = jax.custom_batching.custom_vmap(run)
 
@@ -205,6 +214,24 @@ def _folding(
         return results, jax.tree.map(lambda _: True, results)
 
     return folded
+
+
+def _of_one_row(loop: Callable[..., Any], unroll: int, read: int | None) -> Callable[..., Any]:
+    """Return ``loop`` as one kernel, and where that cannot be, some steps to an iteration.
+
+    A kernel makes what it returns, read or not. So it returns what is read, and the rest of the results
+    come from a loop of their own, which XLA drops.
+    """
+
+    def results(unroll: int, part: slice) -> Callable[..., Any]:
+        return lambda *arrays: loop(*arrays, scan=stacked_scan, unroll=unroll)[part]
+
+    def run(*arrays: Any) -> Any:
+        some_steps = max(unroll, STEPS_OF_ONE_ROW)
+        made = one_kernel(results(unroll, slice(read)), results(some_steps, slice(read)))(*arrays)
+        return made if read is None else (*made, *results(some_steps, slice(read, None))(*arrays))
+
+    return run
 
 
 FIRST_REVERSE_ONLY = (

@@ -28,8 +28,9 @@ OPTIONAL = {
     "haiku",
     "equinox",
 }
-# Where compiling is the job: training steps, the decoding loop, the check in float64, programs for export and backends.
-MAY_JIT = {"training", "decoding.py", "checking.py", "interop/programs.py", "interop/onnx/backend.py"}
+# Where compiling is the job: training steps, the decoding loop, the check in float64, programs for export and backends,
+# and the loop that XLA is asked to compile as one kernel.
+MAY_JIT = {"training", "decoding.py", "checking.py", "one_kernel.py", "interop/programs.py", "interop/onnx/backend.py"}
 
 
 def modules() -> list[ModuleType]:
