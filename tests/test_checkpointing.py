@@ -142,7 +142,7 @@ def arrays_in(jaxpr: Any) -> Any:
                 yield from arrays_in(inner)
 
 
-@pytest.mark.parametrize(("checkpoint", "bound"), [("sqrt", 0.05), ("carries", 0.3)])
+@pytest.mark.parametrize(("checkpoint", "bound"), [("sqrt", 0.05), ("carries", 0.36)])
 @pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after"])
 def test_memory_for_a_loss_on_the_last_state(name, checkpoint, bound, optimized):
     """By XLA's own account, and zs of all steps are nowhere."""

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.cells.activations import resolve_activation
+from jaxrnn.cells.products import recurrent_product
 from jaxrnn.types import Array, Carry, Cell, Params
 from jaxrnn.unrolling import unroll
 
@@ -68,17 +69,18 @@ def _gates(cell: Cell, params: Params, before: Carry, z: Any) -> dict[str, Array
     if cell.spec is None or cell.spec.factory not in ("lstm", "gru"):
         return {}
     if cell.spec.factory == "lstm":
-        a = before.h @ params.recurrent.astype(before.h.dtype)
+        a = recurrent_product(before.h, params.recurrent, params.bias)
         i, f, g, o = jnp.split(z.astype(a.dtype) + a, 4, axis=-1)
         return {"i": jax.nn.sigmoid(i), "f": jax.nn.sigmoid(f), "g": jnp.tanh(g), "o": jax.nn.sigmoid(o)}
     options = dict(cell.spec.options)
     sigma, phi = (resolve_activation(given).function for given in options["activations"])
-    kernel_ru, kernel_n = jnp.split(params.recurrent.astype(before.dtype), [2 * before.shape[-1]], axis=-1)
-    r, u = jnp.split(sigma(z.ru.astype(before.dtype) + before @ kernel_ru), 2, axis=-1)
+    kernel_ru, kernel_n = jnp.split(params.recurrent, [2 * before.shape[-1]], axis=-1)
+    a_ru = recurrent_product(before, kernel_ru, params.bias[: kernel_ru.shape[-1]])
+    r, u = jnp.split(sigma(z.ru.astype(before.dtype) + a_ru), 2, axis=-1)
     if options["reset_after"]:
-        q = r * (before @ kernel_n + jnp.broadcast_to(params.candidate_bias.astype(before.dtype), before.shape))
+        q = r * recurrent_product(before, kernel_n, params.candidate_bias)
     else:
-        q = (r * before) @ kernel_n
+        q = recurrent_product(r * before, kernel_n)
     return {"r": r, "u": u, "n": phi(z.n.astype(before.dtype) + q)}
 
 
