@@ -32,14 +32,14 @@ def _names(text: str) -> frozenset[str]:
 
 ELEMENTWISE = _names(
     "abs add add_any and atan ceil clamp convert_element_type copy copy_p cos cosh div eq erf exp exp2 expm1 floor ge "
-    "gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow reduce_precision rem round rsqrt "
-    "select_n sign sin sinh sqrt square stop_gradient sub tan tanh xor"
+    "gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not one_minus_square or pow "
+    "reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient sub tan tanh xor"
 )
 LAYOUT = _names(
     "broadcast_in_dim concatenate dynamic_slice dynamic_update_slice expand_dims iota pad pvary reshape rev slice "
     "split squeeze transpose"
 )
-CALLS = _names("closed_call custom_jvp_call jit pjit scan")
+CALLS = _names("checkpoint closed_call custom_jvp_call jit pjit remat2 scan")
 SUMS = _names("reduce_max reduce_min reduce_sum")
 
 
@@ -76,7 +76,8 @@ def _fits(equation: Any) -> bool:
     name, shapes = equation.primitive.name, [var.aval.shape for var in equation.invars]
     if name in CALLS:
         inner = [equation.params[key] for key in ("jaxpr", "call_jaxpr") if key in equation.params]
-        return equation.params.get("length") != 1 and all(fits_one_kernel(getattr(j, "jaxpr", j)) for j in inner)
+        harmless = equation.params.get("length") != 1 and not equation.params.get("prevent_cse")
+        return harmless and all(fits_one_kernel(getattr(j, "jaxpr", j)) for j in inner)
     if name in SUMS:
         return math.prod(shapes[0]) <= LARGEST_SUM
     if name == "dot_general":

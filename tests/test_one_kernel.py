@@ -43,7 +43,7 @@ def test_one_row_equals_autodiff(entry, key, float64):
 
 @pytest.mark.parametrize(
     ("name", "loops"),
-    [("vanilla-tanh", 2), ("lstm", 2), ("gru-after", 2), ("gru-before", 2), ("lem", 2), ("attending-lstm", 0)],
+    [("vanilla-tanh", 2), ("lstm", 2), ("gru-after", 2), ("gru-before", 2), ("user-lstm", 2), ("attending-lstm", 0)],
 )
 def test_both_loops_of_one_row_are_kernels(name, loops, key):
     """Unless there is a product in them that is not of a vector: `attending` has one for each example."""
@@ -98,6 +98,7 @@ HIGHEST = LARGEST_KERNEL // WIDTH
 PRODUCT = over(lambda w, h, x: h + jnp.dot(x, w).sum())
 SUM = over(lambda w, h, x: h * w + x.sum())
 SORT = over(lambda w, h, x: jnp.sort(h + x @ w))
+BARRIER = over(jax.checkpoint(lambda w, h, x: jnp.sin(h + x @ w)))
 LOOPS = {
     "product": (PRODUCT, (HIGHEST, WIDTH), (T, HIGHEST), 1),
     "larger product": (PRODUCT, (HIGHEST + 1, WIDTH), (T, HIGHEST + 1), 0),
@@ -106,6 +107,7 @@ LOOPS = {
     "sum": (SUM, (LARGEST_SUM,), (T, LARGEST_SUM), 1),
     "larger sum": (SUM, (LARGEST_SUM + 1,), (T, LARGEST_SUM + 1), 0),
     "sort": (SORT, (4, 4), (T, 4), 0),
+    "optimization barrier": (BARRIER, (4, 4), (T, 4), 0),
 }
 
 
