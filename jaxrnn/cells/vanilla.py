@@ -94,10 +94,10 @@ def vanilla(
         del key
         checks.parameters(params, VanillaParams, shapes, call)
         checks.features("xs", xs, input_size, params.input.dtype, call)
-        return affine(xs, params.input)
+        return affine(xs, params.input, params.bias)
 
     def recur(params: VanillaParams, h: Array) -> Array:
-        return recurrent_product(h, params.recurrent, params.bias)
+        return recurrent_product(h, params.recurrent)
 
     def update(h: Array, z: Array, a: Array) -> tuple[Array, Array]:
         h = phi.function(z.astype(h.dtype) + a)
