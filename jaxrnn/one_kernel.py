@@ -74,10 +74,12 @@ def fits_one_kernel(jaxpr: Any) -> bool:
 
 def _fits(equation: Any) -> bool:
     name, shapes = equation.primitive.name, [var.aval.shape for var in equation.invars]
+    if any(0 in shape for shape in shapes):  # XLA computes nothing from an empty array, and so does not read it
+        return False
     if name in CALLS:
         inner = [equation.params[key] for key in ("jaxpr", "call_jaxpr") if key in equation.params]
         harmless = equation.params.get("length") != 1 and not equation.params.get("prevent_cse")
-        return harmless and all(fits_one_kernel(getattr(j, "jaxpr", j)) for j in inner)
+        return harmless and bool(inner) and all(fits_one_kernel(getattr(j, "jaxpr", j)) for j in inner)
     if name in SUMS:
         return math.prod(shapes[0]) <= LARGEST_SUM
     if name == "dot_general":
