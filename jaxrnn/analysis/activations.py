@@ -7,6 +7,7 @@ others  the parts of the carry after the step, by their names
 ======  =====================================================
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +15,6 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.cells.activations import resolve_activation
-from jaxrnn.cells.products import recurrent_product
 from jaxrnn.types import Array, Carry, Cell, Params
 from jaxrnn.unrolling import unroll
 
@@ -68,19 +68,17 @@ def _gates(cell: Cell, params: Params, before: Carry, z: Any) -> dict[str, Array
     """Return the gates of a step by name; none of a cell whose equations are not known here."""
     if cell.spec is None or cell.spec.factory not in ("lstm", "gru"):
         return {}
+    assert cell.adjoint is not None
+    product = partial(cell.adjoint.product, params)  # the cell's own, which knows where each bias is added
     if cell.spec.factory == "lstm":
-        a = recurrent_product(before.h, params.recurrent, params.bias)
+        a = product(before.h)
         i, f, g, o = jnp.split(z.astype(a.dtype) + a, 4, axis=-1)
         return {"i": jax.nn.sigmoid(i), "f": jax.nn.sigmoid(f), "g": jnp.tanh(g), "o": jax.nn.sigmoid(o)}
     options = dict(cell.spec.options)
     sigma, phi = (resolve_activation(given).function for given in options["activations"])
-    kernel_ru, kernel_n = jnp.split(params.recurrent, [2 * before.shape[-1]], axis=-1)
-    a_ru = recurrent_product(before, kernel_ru, params.bias[: kernel_ru.shape[-1]])
-    r, u = jnp.split(sigma(z.ru.astype(before.dtype) + a_ru), 2, axis=-1)
-    if options["reset_after"]:
-        q = r * recurrent_product(before, kernel_n, params.candidate_bias)
-    else:
-        q = recurrent_product(r * before, kernel_n)
+    a = product(before if options["reset_after"] else (before, before))
+    r, u = jnp.split(sigma(z.ru.astype(before.dtype) + a.ru), 2, axis=-1)
+    q = r * a.n if options["reset_after"] else product((before, r * before)).n
     return {"r": r, "u": u, "n": phi(z.n.astype(before.dtype) + q)}
 
 
