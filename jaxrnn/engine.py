@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.bptt import Run
-from jaxrnn.loops import ahead_scan, forward_loop, in_place_scan, reverse_loop, stacked_scan
+from jaxrnn.loops import ahead_scan, forward_loop, in_place_scan, of_one_row, reverse_loop, stacked_scan
 from jaxrnn.one_kernel import one_kernel
 from jaxrnn.steps import Steps
 from jaxrnn.types import Adjoint, Array, Carry, Params
@@ -51,7 +51,7 @@ def unroll_by_adjoint(
     arrays = run.zs, run.carry, run.init, run.steps
     regular = _rows_lead(run.batch, arrays) and not _closes_over_tracers(adjoint, params, run)
     if regular:
-        arrays = _map_rows(partial(_flatten, run.batch), FORWARD, arrays)
+        arrays = _map_rows(partial(_flatten, run.batch), FORWARD.arguments, arrays)
         known = known and Known(*_map_rows(partial(_flatten, run.batch), KNOWN, tuple(known)))
     zs, carry, init, steps = arrays
     forward, backward = (_fast_loops if regular else _plain_loops)(adjoint, reverse, unroll)
@@ -102,12 +102,25 @@ def _product_of_rows(adjoint: Adjoint, params: Params, operands: Any) -> Any:
 STEPS_OF_ONE_ROW = 4  # in an iteration: a step of one row is as short as what the loop itself takes
 EVERY, ONE = 1, 0  # the axis of the rows, which is what all batch axes become, in arrays of every step and of one
 STEPS = Steps._make((EVERY, EVERY, ONE))
-FORWARD = EVERY, ONE, ONE, STEPS  # zs, carry, init, steps
 KNOWN = ONE, EVERY, EVERY  # final, ys, befores
-FORWARD_RESULTS = ONE, EVERY, EVERY, EVERY  # final, ys, operands, saved
-READ_WITHOUT_GRADIENT = 2  # of these, final and ys
-BACKWARD = EVERY, ONE, EVERY, STEPS  # saved, dfinal, dys, steps
-BACKWARD_RESULTS = EVERY, EVERY, ONE, ONE  # dzs, das, dcarry, dinit
+READ_WITHOUT_GRADIENT = 2  # of the forward loop's results, final and ys
+
+
+class Rows(NamedTuple):
+    """Where the axis of the rows is in what a loop takes and returns."""
+
+    arguments: tuple
+    results: tuple
+
+
+FORWARD = Rows(
+    arguments=(EVERY, ONE, ONE, STEPS),  # zs, carry, init, steps
+    results=(ONE, EVERY, EVERY, EVERY),  # final, ys, operands, saved
+)
+BACKWARD = Rows(
+    arguments=(EVERY, ONE, EVERY, STEPS),  # saved, dfinal, dys, steps
+    results=(EVERY, EVERY, ONE, ONE),  # dzs, das, dcarry, dinit
+)
 
 
 def _map_rows(f: Callable[..., Any], axes: Any, *trees: Any) -> Any:
@@ -125,7 +138,7 @@ def _unflatten(batch: tuple[int, ...], axis: int, x: Array) -> Array:
 
 def _rows_lead(batch: tuple[int, ...], arrays: Any) -> bool:
     """Whether the batch axes are where they belong in all arrays, as they need not be in a user's own zs."""
-    fits = _map_rows(lambda axis, x: x.shape[axis : axis + len(batch)] == batch, FORWARD, arrays)
+    fits = _map_rows(lambda axis, x: x.shape[axis : axis + len(batch)] == batch, FORWARD.arguments, arrays)
     return all(jax.tree.leaves(fits))
 
 
@@ -160,23 +173,18 @@ def _fast_loops(adjoint: Adjoint, reverse: bool, unroll: int) -> tuple[Callable[
     """Return the same loops for steps that are functions of their arguments alone, over one axis of rows."""
     forward_by = partial(forward_loop, adjoint, reverse=reverse)
     backward_by = partial(reverse_loop, adjoint, reverse=reverse)
-    in_place = _folding(forward_by, in_place_scan, unroll, FORWARD, FORWARD_RESULTS)
+    in_place = _folding(forward_by, in_place_scan, unroll, FORWARD)
     alone = ahead_scan if adjoint.ahead else stacked_scan
-    forward = jax.custom_vjp(_folding(forward_by, alone, unroll, FORWARD, FORWARD_RESULTS, READ_WITHOUT_GRADIENT))
+    forward = jax.custom_vjp(_folding(forward_by, alone, unroll, FORWARD, READ_WITHOUT_GRADIENT))
     forward.defvjp(
         lambda *arrays: (in_place(*jax.lax.stop_gradient(arrays)), None),
-        lambda _, cotangents: (None,) * (1 + len(FORWARD)),  # `link` has them
+        lambda _, cotangents: (None,) * (1 + len(FORWARD.arguments)),  # `link` has them
     )
-    return forward, _folding(backward_by, in_place_scan, unroll, BACKWARD, BACKWARD_RESULTS)
+    return forward, _folding(backward_by, in_place_scan, unroll, BACKWARD)
 
 
 def _folding(
-    loop: Callable[..., Any],
-    scan: Callable[..., Any],
-    unroll: int,
-    axes: tuple,
-    result_axes: tuple,
-    read: int | None = None,
+    loop: Callable[..., Any], scan: Callable[..., Any], unroll: int, rows: Rows, read: int | None = None
 ) -> Callable[..., Any]:
     """Return ``loop(weights, *arrays)`` by ``scan``, of which `vmap` makes one loop over more rows.
 
@@ -187,10 +195,10 @@ def _folding(
     """
 
     def run(weights: Any, *arrays: Any) -> Any:
-        rows = jax.tree.leaves(_map_rows(lambda axis, x: x.shape[axis], axes, arrays))[0]
-        if checks.symbolic(rows) or rows > 1:
+        count = jax.tree.leaves(_map_rows(lambda axis, x: x.shape[axis], rows.arguments, arrays))[0]
+        if checks.symbolic(count) or count != 1:
             return loop(weights, *arrays, scan=scan, unroll=unroll)
-        return _of_one_row(loop, unroll, read)(weights, *arrays)
+        return _of_one_row(loop, unroll, rows, read)(weights, *arrays)
 
     folded = jax.custom_batching.custom_vmap(run)
 
@@ -209,27 +217,41 @@ def _folding(
                 weights, *arrays
             )
         else:
-            results = folded(weights, *_map_rows(fold, axes, arrays, tuple(mapped[1:])))
-            results = _map_rows(unfold, result_axes, results)
+            results = folded(weights, *_map_rows(fold, rows.arguments, arrays, tuple(mapped[1:])))
+            results = _map_rows(unfold, rows.results, results)
         return results, jax.tree.map(lambda _: True, results)
 
     return folded
 
 
-def _of_one_row(loop: Callable[..., Any], unroll: int, read: int | None) -> Callable[..., Any]:
+def _of_one_row(loop: Callable[..., Any], unroll: int, rows: Rows, read: int | None) -> Callable[..., Any]:
     """Return ``loop`` as one kernel, and where that cannot be, some steps to an iteration.
 
     A kernel makes what it returns, read or not. So it returns what is read, and the rest of the results
-    come from a loop of their own, which XLA drops.
+    come from a loop of their own, which XLA drops. Arrays of every step go without the axis of the row,
+    which XLA would copy them for, to lay it out as a kernel expects it.
     """
+    some_steps = max(unroll, STEPS_OF_ONE_ROW)
+    # In a kernel, XLA reads what stands beside a tanh one number after the other. With a gradient that costs less than
+    # to read ahead.
+    kernel_scan = stacked_scan if read is None else ahead_scan
 
-    def results(unroll: int, part: slice) -> Callable[..., Any]:
-        return lambda *arrays: loop(*arrays, scan=stacked_scan, unroll=unroll)[part]
+    def results(scan: Callable[..., Any], unroll: int, part: slice) -> Callable[..., Any]:
+        return lambda *arrays: loop(*arrays, scan=of_one_row(scan), unroll=unroll)[part]
 
-    def run(*arrays: Any) -> Any:
-        some_steps = max(unroll, STEPS_OF_ONE_ROW)
-        made = one_kernel(results(unroll, slice(read)), results(some_steps, slice(read)))(*arrays)
-        return made if read is None else (*made, *results(some_steps, slice(read, None))(*arrays))
+    def run(weights: Any, *arrays: Any) -> Any:
+        def without(axis: int, x: Array) -> Array:
+            return x.squeeze(EVERY) if axis == EVERY else x
+
+        def restored(axis: int, x: Array) -> Array:
+            return jnp.expand_dims(x, EVERY) if axis == EVERY else x
+
+        arrays = weights, *_map_rows(without, rows.arguments, arrays)
+        kernel = results(kernel_scan, unroll, slice(read))
+        made = one_kernel(kernel, results(stacked_scan, some_steps, slice(read)))(*arrays)
+        if read is not None:
+            made = *made, *results(stacked_scan, some_steps, slice(read, None))(*arrays)
+        return _map_rows(restored, rows.results, made)
 
     return run
 

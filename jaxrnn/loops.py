@@ -39,17 +39,18 @@ def ahead_scan(
     step: Step, carry: Any, buffers: Any, inputs: Any, *, reverse: bool = False, unroll: int = 1
 ) -> tuple[Any, Any]:
     """As `stacked_scan`, with the buffers of a step read by the step before it, whatever the step does with them."""
-    length = jax.tree.leaves(buffers)[0].shape[0]
+    stored = _Stored()
+    length = jax.tree.leaves((buffers, inputs))[0].shape[0]
 
-    def body(state: tuple[Any, Any], at_t: tuple[Array, Any]) -> tuple[Any, Any]:
+    def body(state: tuple[Any, Any], at_t: tuple[Array, Any]) -> tuple[Any, list[Array]]:
         carry, buffer_t = state
         t, input_t = at_t
         carry, outputs_t = step(carry, buffer_t, input_t)
-        return (carry, _at(t - 1 if reverse else t + 1, buffers)), outputs_t
+        return (carry, _at(t - 1 if reverse else t + 1, buffers)), stored.arrays(outputs_t, buffer_t)
 
     state = carry, _at(length - 1 if reverse else 0, buffers)
-    (carry, _), outputs = jax.lax.scan(body, state, (jnp.arange(length), inputs), reverse=reverse, unroll=unroll)
-    return carry, outputs
+    (carry, _), arrays = jax.lax.scan(body, state, (jnp.arange(length), inputs), reverse=reverse, unroll=unroll)
+    return carry, stored.outputs(arrays, buffers)
 
 
 def in_place_scan(
@@ -88,6 +89,24 @@ def in_place_scan(
     (carry, written, _), stacked = jax.lax.scan(body, state, every_step, reverse=reverse, unroll=unroll)
     rest = iter(stacked)
     return carry, stored.outputs([next(rest) if n is None else written[n] for n in over], buffers)
+
+
+def of_one_row(scan: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``scan`` over arrays ``[T, ...]`` that lack the axis of the rows, of one row, for steps that have it."""
+
+    def scan_one_row(step: Step, carry: Any, buffers: Any, inputs: Any, **options: Any) -> tuple[Any, Any]:
+        def step_without(carry: Any, buffer_t: Any, input_t: Any) -> tuple[Any, Any]:
+            without = jax.tree.leaves((buffer_t, input_t))
+            buffer_t, input_t = jax.tree.map(lambda x: x[None], (buffer_t, input_t))
+            carry, outputs_t = step(carry, buffer_t, input_t)
+            # What is there twice, or was there before, stays one array: so `_Stored` knows it.
+            known = dict(zip(map(id, jax.tree.leaves((buffer_t, input_t))), without, strict=True))
+            known = {id(leaf): leaf[0] for leaf in jax.tree.leaves(outputs_t)} | known
+            return carry, jax.tree.map(lambda leaf: known[id(leaf)], outputs_t)
+
+        return scan(step_without, carry, buffers, inputs, **options)
+
+    return scan_one_row
 
 
 def _at(t: Any, buffers: Any) -> Any:

@@ -12,7 +12,6 @@ by versions of JAX for which the tests have seen it work, and unread arguments a
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -54,13 +53,19 @@ def one_kernel(f: Callable[..., Any], default: Callable[..., Any]) -> Callable[.
             return default(*arrays)
         jaxpr, read = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
 
+        def once_each(*leaves: Any) -> list[Any]:
+            """Return the results, each once: of one that is returned twice, the function would make a copy."""
+            results = core.eval_jaxpr(jaxpr, traced.consts, *leaves)
+            return list(dict(zip(map(id, jaxpr.outvars), results, strict=True)).values())
+
         def small_call(*arrays: Any) -> Any:
             leaves = [leaf for leaf, is_read in zip(jax.tree.leaves(arrays), read, strict=True) if is_read]
-            results = jax.jit(partial(core.eval_jaxpr, jaxpr, traced.consts))(*leaves)
+            distinct = {id(var): var for var in jaxpr.outvars}
+            results = dict(zip(distinct, jax.jit(once_each)(*leaves), strict=True))
             # The operation that a marked value comes from has the mark, and so the whole call.
-            made = next(n for n, var in enumerate(jaxpr.outvars) if var not in jaxpr.invars)
+            made = next(name for name, var in distinct.items() if var not in jaxpr.invars)
             results[made] = set_xla_metadata(results[made], **SMALL_CALL)
-            return jax.tree.unflatten(jax.tree.structure(shapes), results)
+            return jax.tree.unflatten(jax.tree.structure(shapes), [results[id(var)] for var in jaxpr.outvars])
 
         return jax.lax.platform_dependent(*arrays, cpu=small_call, default=default)
 

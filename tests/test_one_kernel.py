@@ -1,5 +1,7 @@
 """One row's loop as one kernel: which loops are, that they compute what they did, and that no other is."""
 
+import re
+
 import chex
 import jax
 import jax.export
@@ -62,6 +64,17 @@ def test_the_kernel_is_all_there_is_of_the_loops(optimized):
     entry = text[text.index("ENTRY ") :]
     assert entry.count(" call(") == 2
     assert " while(" not in entry
+
+
+def test_nothing_is_copied_or_made_twice_around_a_kernel(optimized):
+    """Gates and their cotangents are one array each, as the products write and read them."""
+    time, cell = 300, jaxrnn.lstm(3, 64)
+    params = cell.init(jax.random.key(0))
+    program = jax.jit(jax.grad(loss_of(cell))).lower(params, jnp.ones((time, 1, 3))).compile().as_text()
+    entry = program[program.index("ENTRY") :].splitlines()
+    calls = [line for line in entry if 'xla_cpu_small_call="true"' in line and " call(" in line]
+    assert [line.split(" call(")[0].count(f"f32[{time},256]") for line in calls] == [1, 1]
+    assert not [line for line in entry if re.match(rf"\s*%\S*copy\S* = f32\[{time},", line)]
 
 
 def test_only_for_cpus(key):
