@@ -63,7 +63,8 @@ def test_a_cell_of_a_run_can_be_looked_into(finished: Finished):
     assert list(shown.reading.units) == ["layer 1 h"]
     assert (len(shown.reading.symbols), shown.reading.starts[:2]) == (40, [0, 4])
     question, marked = shown.questions[0], np.asarray(shown.questions[0].inputs)[:, 1] > 0
-    score, slope = map(np.asarray, jax.jit(jax.value_and_grad(question.score, argnums=1))(question.params, question.inputs))
+    of_inputs = jax.jit(jax.value_and_grad(question.score, argnums=1))
+    score, slope = jax.device_get(of_inputs(question.params, question.inputs))
     change = score - question.score(question.params, question.baseline)
     # The cell is linear, so that the answer is what all inputs give it.
     assert float(change) == pytest.approx((slope * np.asarray(question.inputs - question.baseline)).sum(), abs=1e-5)
@@ -131,7 +132,7 @@ def test_the_adding_problem_asks_for_the_marked_numbers():
     np.testing.assert_allclose((xs[..., 0] * xs[..., 1]).sum(0), targets[0, :, 0], rtol=1e-6)
     np.testing.assert_array_equal(xs[:3, :, 1].sum(0), 1)
     np.testing.assert_array_equal(xs[3:, :, 1].sum(0), 1)
-    first, second = jax.jit(task.shown)(xs)
+    first, second = task.shown(xs)
     np.testing.assert_allclose(first, (xs[:3, :, 0] * xs[:3, :, 1]).sum(0)[:, None], rtol=1e-6)
     np.testing.assert_allclose(first + second, targets[0], rtol=1e-6)
 
