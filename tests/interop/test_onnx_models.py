@@ -10,6 +10,7 @@ import pytest
 import jaxrnn
 from jaxrnn.interop.onnx import ONNXActivation, from_onnx, to_onnx
 from tests.interop.onnx_runtime import model_of, onnx, run_model
+from tests.registry import on_device
 
 T, B, D, H, V = 4, 3, 2, 3, 7
 LENGTHS = np.array([2, T, 1], np.int32)
@@ -46,7 +47,7 @@ NETWORKS = {
 
 
 def draw_like(tree, rng):
-    return jax.tree.map(lambda leaf: jnp.array(rng.uniform(-0.9, 0.9, leaf.shape).astype(leaf.dtype)), tree)
+    return jax.tree.map(lambda leaf: on_device(rng.uniform(-0.9, 0.9, leaf.shape), leaf.dtype), tree)
 
 
 def params_of(layer, rng):
