@@ -74,7 +74,7 @@ def test_help_shows_options_with_defaults(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["char_lm", "--help"])
     out = capsys.readouterr().out
     for part in ("Character language model", "--hidden INT", "(default: 256)", "{vanilla,lstm,gru}", "--sample RUN"):
