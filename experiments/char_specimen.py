@@ -43,7 +43,7 @@ def specimen_of(
     return Specimen(words, reading, questions_of(reader, (*layers, head), embedding.table, tokens, text, places))
 
 
-def log_likelihoods(logits: jax.Array, tokens: np.ndarray) -> np.ndarray:
+def log_likelihoods(logits: jax.Array | np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """Return ln P of each next token, ``[T - 1]``, of ``logits [T, V]`` and ``tokens [T]``."""
     log_probabilities = np.asarray(jax.nn.log_softmax(logits[:-1]))
     return np.take_along_axis(log_probabilities, tokens[1:, None], axis=1)[:, 0]
