@@ -35,7 +35,7 @@ def specimen_of(
     """
     embedding, *inner, head = params
     tokens, layers = vocabulary.encode(text), inner[::2]
-    units = one_way(cells, layers, embedding.table[tokens])
+    units = one_way(cells, layers, jax.device_put(np.asarray(embedding.table)[tokens]))
     reading = Reading(text, units, features(text), f"layer {len(cells)} h")
     logits = units[reading.state] @ head.kernel + head.bias[None]
     reader = jaxrnn.serial(*map(jaxrnn.recurrent, cells), jaxrnn.dense(*head.kernel.shape))
@@ -43,7 +43,7 @@ def specimen_of(
     return Specimen(words, reading, questions_of(reader, (*layers, head), embedding.table, tokens, text, places))
 
 
-def log_likelihoods(logits: jax.Array, tokens: np.ndarray) -> np.ndarray:
+def log_likelihoods(logits: jax.Array | np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """Return ln P of each next token, ``[T - 1]``, of ``logits [T, V]`` and ``tokens [T]``."""
     log_probabilities = np.asarray(jax.nn.log_softmax(logits[:-1]))
     return np.take_along_axis(log_probabilities, tokens[1:, None], axis=1)[:, 0]
@@ -61,7 +61,8 @@ def questions_of(
         places: of the last character read.
     """
     # The average character of the text says nothing of the one that comes next.
-    baseline = table[tokens].mean(axis=0)
+    inputs = np.asarray(table)[tokens]
+    baseline = jax.device_put(inputs.mean(axis=0))
 
     def question(place: int) -> Question:
         read, target = slice(place - CONTEXT + 1, place + 1), int(tokens[place + 1])
@@ -71,7 +72,7 @@ def questions_of(
             return logits[target] - jax.nn.logsumexp(logits.at[target].set(-jnp.inf))
 
         what = f"log-odds of {text[place + 1]!r} next"
-        return Question(what, text[read], table[tokens[read]], baseline, score, params)
+        return Question(what, text[read], jax.device_put(inputs[read]), baseline, score, params)
 
     return [question(place) for place in places]
 

@@ -150,9 +150,10 @@ def offering() -> list[str]:
 def units_of(config: Config, reading: Reading) -> list[dict[str, Any]]:
     """Return, for each feature, the unit that follows it, how well, and what the controls reach; the best first."""
     names = [(name, place) for name, values in reading.units.items() for place in range(values.shape[1])]
-    states = jnp.concatenate([jnp.asarray(values, jnp.float32) for values in reading.units.values()], axis=1)
-    features = jnp.stack([jnp.asarray(values, jnp.float32) for values in reading.features.values()], axis=1)
-    scores = unit_scores(states, features, jax.random.key(config.seed), controls=config.controls)
+    states = np.concatenate([np.asarray(values, np.float32) for values in reading.units.values()], axis=1)
+    features = np.stack([np.asarray(values, np.float32) for values in reading.features.values()], axis=1)
+    search = jax.jit(functools.partial(unit_scores, controls=config.controls))
+    scores = jax.device_get(search(states, features, jax.random.key(config.seed)))
     found = []
     for place, feature in enumerate(reading.features):
         name, unit = names[int(scores.units[place])]

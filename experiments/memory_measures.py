@@ -51,7 +51,7 @@ def reach_of(
 
     L is the loss of that answer; the norms are medians over the sequences ``drawn``, in float64.
     """
-    xs, targets = drawn
+    xs, targets = map(np.asarray, drawn)
     before, x, wanted = xs[: task.first], xs[task.first :][:1], targets[task.first - len(xs) :][:1]
 
     @jax.jit
@@ -64,8 +64,8 @@ def reach_of(
         total = gradient_norms(cell, params[0], before, loss).total
         return jnp.median(total[::-1] / total[-1:], axis=1)
 
-    def precise(leaf: Array) -> Array:
-        return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    def precise(leaf: Any) -> np.ndarray:
+        return np.asarray(leaf, np.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else np.asarray(leaf)
 
     def reach(params: Any) -> list[float]:
         with jax.enable_x64(True):
@@ -76,7 +76,9 @@ def reach_of(
 
 def kept_of(cell: jaxrnn.Cell, task: Task, drawn: Sequence[tuple[Array, Array]]) -> Callable[[Any], float]:
     """Return ``(params) -> share`` of what the sequences ``drawn`` show that a linear probe reads in their states."""
-    shown, rest = (np.concatenate(parts) for parts in zip(*(task.shown(xs) for xs, _ in drawn), strict=True))
+    shown, rest = (
+        np.concatenate(parts) for parts in zip(*(task.shown(np.asarray(xs)) for xs, _ in drawn), strict=True)
+    )
 
     @jax.jit
     def states(params: Any, xs: Array) -> Array:

@@ -28,17 +28,21 @@ def adding_specimen(
         xs: numbers and marks ``[T, B, 2]``.
     """
     steps, count, _ = xs.shape
-    symbols = adding_symbols(np.asarray(xs))
-    reading = Reading(symbols, units, adding_features(np.asarray(xs)), state, starts_of([steps] * count))
+    numbers = np.asarray(xs)
+    symbols = adding_symbols(numbers)
+    reading = Reading(symbols, units, adding_features(numbers), state, starts_of([steps] * count))
 
+    @jax.jit
     def answer(params: Any, inputs: jax.Array) -> jax.Array:
         return reader.apply(params, inputs)[1][-1, 0]
 
     def question(place: int) -> Question:
-        first, second = np.asarray(xs[xs[:, place, 1] > 0, place, 0])
-        what = f"answer {float(answer(params, xs[:, place])):.2f} to {first:.2f} + {second:.2f}"
+        inputs, baseline = numbers[:, place], numbers[:, place].copy()
+        baseline[:, 0] = NOTHING
+        first, second = inputs[inputs[:, 1] > 0, 0]
+        what = f"answer {float(answer(params, inputs)):.2f} to {first:.2f} + {second:.2f}"
         read = symbols[place * steps : (place + 1) * steps]
-        return Question(what, read, xs[:, place], xs[:, place].at[:, 0].set(NOTHING), answer, params)
+        return Question(what, read, jax.device_put(inputs), jax.device_put(baseline), answer, params)
 
     return Specimen(words, reading, [question(place) for place in range(min(ADDED, count))])
 
@@ -97,7 +101,9 @@ def copy_specimen(
     symbols = copy_symbols(tokens)
     reading = Reading(symbols, units, copy_features(tokens), state, starts_of([steps] * count))
     # A sequence that says nothing has no symbols, but the sign to begin where it is.
-    baseline = table[np.where(tokens[:, 0] == BEGIN, BEGIN, BLANK)]
+    rows = np.asarray(table)
+    inputs = jax.device_put(rows[tokens[:, 0]])
+    baseline = jax.device_put(rows[np.where(tokens[:, 0] == BEGIN, BEGIN, BLANK)])
 
     def question(place: int) -> Question:
         step, symbol = steps - COPIED + place, int(tokens[place, 0])
@@ -107,7 +113,7 @@ def copy_specimen(
             return logits[symbol] - jax.nn.logsumexp(logits.at[symbol].set(-jnp.inf))
 
         what = f"log-odds of {symbol} as the answer {place + 1} of {COPIED}"
-        return Question(what, symbols[:steps], table[tokens[:, 0]], baseline, score, params)
+        return Question(what, symbols[:steps], inputs, baseline, score, params)
 
     maps = None if heads is None else Heads(symbols[:steps], heads)
     return Specimen(words, reading, [question(place) for place in RECALLED], heads=maps)

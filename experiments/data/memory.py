@@ -9,6 +9,7 @@ eight, T - 1 blanks, a sign to begin, ten blanks; the answers are T + 10 blanks,
 Who answers the blanks right and guesses at the symbols, which needs no memory, loses 10 ln 8 / (T + 20) a step.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -47,7 +48,7 @@ class Task(NamedTuple):
     draw: Callable[[Array, int], tuple[Array, Array]]
     loss: Callable[[Array, Array], Array]
     first: int
-    shown: Callable[[Array], tuple[Array, Array]]
+    shown: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     tell: Callable[[np.ndarray, np.ndarray, np.ndarray], str]
 
 
@@ -65,7 +66,7 @@ def adding(steps: int) -> Task:
         xs, sums = draw_adding(key, steps, batch)
         return xs, sums[None, :, None]
 
-    def shown(xs: Array) -> tuple[Array, Array]:
+    def shown(xs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         marked = xs[..., 0] * xs[..., 1]
         return marked[: steps // 2].sum(axis=0)[:, None], marked[steps // 2 :].sum(axis=0)[:, None]
 
@@ -91,9 +92,9 @@ def copy(steps: int) -> Task:
         tokens, targets = draw_copy(key, steps, batch)
         return jax.nn.one_hot(tokens, SYMBOLS + 2), targets
 
-    def shown(xs: Array) -> tuple[Array, Array]:
+    def shown(xs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         symbols = xs[:COPIED, :, 1:BEGIN].swapaxes(0, 1)
-        return symbols.reshape(len(symbols), -1), jnp.zeros((len(symbols), 0), xs.dtype)
+        return symbols.reshape(len(symbols), -1), np.zeros((len(symbols), 0), xs.dtype)
 
     def tell(xs: np.ndarray, targets: np.ndarray, answers: np.ndarray) -> str:
         wanted, recalled = (
@@ -106,6 +107,7 @@ def copy(steps: int) -> Task:
     return Task(name, "nats per step", floor, *sizes, draw, softmax_cross_entropy, steps + COPIED, shown, tell)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def draw_adding(key: Array, steps: int, batch: int) -> tuple[Array, Array]:
     """Draw the adding problem: ``xs [T, B, 2]``, numbers and markers, and the sums ``[B]``."""
     number_key, first_key, second_key = jax.random.split(key, 3)
@@ -117,6 +119,7 @@ def draw_adding(key: Array, steps: int, batch: int) -> tuple[Array, Array]:
     return jnp.stack([numbers, marks], axis=-1), (numbers * marks).sum(axis=0)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def draw_copy(key: Array, steps: int, batch: int) -> tuple[Array, Array]:
     """Draw the copy problem: tokens and targets, both ints ``[T + 20, B]``.
 

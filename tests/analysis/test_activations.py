@@ -1,5 +1,7 @@
 """Gates and states against the equations and `unroll`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +40,9 @@ def test_gates_of_a_gru_make_its_state(key, options):
     assert list(at) == ["r", "u", "n", "h"]
     before = jnp.concatenate([jnp.zeros_like(at["h"][:1]), at["h"][:-1]])
     np.testing.assert_allclose(at["h"], (1 - at["u"]) * at["n"] + at["u"] * before, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(at["h"], jaxrnn.unroll(cell, params, xs)[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        at["h"], jax.jit(functools.partial(jaxrnn.unroll, cell))(params, xs)[1], rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,9 +50,9 @@ def test_gates_of_a_gru_make_its_state(key, options):
     [(jaxrnn.vanilla(3, 4), ["h"]), (jaxrnn.gru(3, 4)._replace(spec=None), ["h"]), (jaxrnn.lem(3, 4), None)],
 )
 def test_other_cells_have_their_states(key, cell, names):
-    params, xs = cell.init(key), jax.random.normal(key, (5, 3))
+    params, xs = jax.jit(cell.init)(key), jax.random.normal(key, (5, 3))
     at = activations(cell, params, xs)
-    _, ys = jaxrnn.unroll(cell, params, xs)
+    _, ys = jax.jit(functools.partial(jaxrnn.unroll, cell))(params, xs)
     carry = cell.initial_carry(params)
     assert list(at) == (names or [name for name in carry._fields if name != "h"] + ["h"] * hasattr(carry, "h"))
     assert any(np.allclose(values, ys, atol=1e-6) for values in at.values())

@@ -1,6 +1,7 @@
 """The problems of long memory, what is measured on them, and a run that is stopped and goes on."""
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -62,8 +63,9 @@ def test_a_cell_of_a_run_can_be_looked_into(finished: Finished):
     assert list(shown.reading.units) == ["layer 1 h"]
     assert (len(shown.reading.symbols), shown.reading.starts[:2]) == (40, [0, 4])
     question, marked = shown.questions[0], np.asarray(shown.questions[0].inputs)[:, 1] > 0
-    slope = np.asarray(jax.grad(question.score, argnums=1)(question.params, question.inputs))
-    change = question.score(question.params, question.inputs) - question.score(question.params, question.baseline)
+    of_inputs = jax.jit(jax.value_and_grad(question.score, argnums=1))
+    score, slope = jax.device_get(of_inputs(question.params, question.inputs))
+    change = score - question.score(question.params, question.baseline)
     # The cell is linear, so that the answer is what all inputs give it.
     assert float(change) == pytest.approx((slope * np.asarray(question.inputs - question.baseline)).sum(), abs=1e-5)
     assert [symbol.startswith("[") for symbol in question.symbols] == marked.tolist()
@@ -126,7 +128,7 @@ def test_symbols_are_copied_after_the_sign():
 
 def test_the_adding_problem_asks_for_the_marked_numbers():
     task = memory.adding(6)
-    xs, targets = task.draw(jax.random.key(0), 5)
+    xs, targets = map(np.asarray, task.draw(jax.random.key(0), 5))
     np.testing.assert_allclose((xs[..., 0] * xs[..., 1]).sum(0), targets[0, :, 0], rtol=1e-6)
     np.testing.assert_array_equal(xs[:3, :, 1].sum(0), 1)
     np.testing.assert_array_equal(xs[3:, :, 1].sum(0), 1)
@@ -138,21 +140,22 @@ def test_the_adding_problem_asks_for_the_marked_numbers():
 def test_floors_are_what_no_memory_gives():
     adding, copy = memory.adding(5), memory.copy(7)
     _, sums = adding.draw(jax.random.key(0), 20_000)
-    assert float(adding.loss(jnp.ones_like(sums), sums)) == pytest.approx(adding.floor, rel=0.03)
+    assert float(jax.jit(adding.loss)(np.ones_like(sums), sums)) == pytest.approx(adding.floor, rel=0.03)
     _, targets = copy.draw(jax.random.key(1), 3)
     logits = np.full((*targets.shape, copy.outputs), -1e4, np.float32)
     logits[: copy.first, :, 0] = logits[copy.first :, :, 1:] = 0
-    assert float(copy.loss(jnp.array(logits), targets)) == pytest.approx(copy.floor, rel=1e-5)
+    assert float(jax.jit(copy.loss)(logits, targets)) == pytest.approx(copy.floor, rel=1e-5)
     assert copy.floor == pytest.approx(10 * math.log(8) / 27)
 
 
 def test_of_the_copy_problem_blanks_need_no_memory():
     task = memory.copy(7)
     xs, targets = task.draw(jax.random.key(0), 3)
-    guesses = jnp.zeros((*targets.shape, task.outputs))
-    assert float(needless(task, len(xs), guesses, targets)) == pytest.approx(math.log(9) * 17 / 27)
-    blanks = guesses.at[: task.first, :, 0].set(1e4)
-    assert float(needless(task, len(xs), blanks, targets)) == 0
+    in_vain = jax.jit(functools.partial(needless, task, len(xs)))
+    answers = np.zeros((*targets.shape, task.outputs), np.float32)
+    assert float(in_vain(answers, targets)) == pytest.approx(math.log(9) * 17 / 27)
+    answers[: task.first, :, 0] = 1e4
+    assert float(in_vain(answers, targets)) == 0
     adding = memory.adding(5)
     xs, targets = adding.draw(jax.random.key(0), 3)
     assert float(needless(adding, len(xs), jnp.zeros_like(targets), targets)) == 0
@@ -162,7 +165,7 @@ def test_the_gradient_of_a_linear_cell_shrinks_as_its_weights_do():
     task = memory.copy(4)
     cell = jaxrnn.vanilla(task.inputs, 3, activation="identity", recurrent_init=jaxrnn.initializers.orthogonal(0.5))
     model = jaxrnn.serial(jaxrnn.recurrent(cell), jaxrnn.dense(3, task.outputs))
-    reach = reach_of(cell, model, task, task.draw(jax.random.key(0), 2))(model.init(jax.random.key(1)))
+    reach = reach_of(cell, model, task, task.draw(jax.random.key(0), 2))(jax.jit(model.init)(jax.random.key(1)))
     assert len(reach) == 14, "from the step before the first symbol recalled back to the first shown"
     np.testing.assert_allclose(reach, 0.5 ** np.arange(14.0), rtol=1e-5)
 
@@ -177,31 +180,45 @@ def test_every_cell_fits_the_model(name: str):
 
 def test_stacked_cells_read_one_another():
     cells = jaxrnn.indrnn(2, 3), jaxrnn.lstm(3, 4)
-    params = stacked(*cells).init(jax.random.key(0))
-    xs = jax.random.normal(jax.random.key(1), (5, 2, 2))
-    (h, lstm), ys = jaxrnn.unroll(stacked(*cells), params, xs)
-    h_alone, hs = jaxrnn.unroll(cells[0], params[0], xs)
-    lstm_alone, ys_alone = jaxrnn.unroll(cells[1], params[1], hs)
+    params = jax.jit(stacked(*cells).init)(jax.random.key(0))
+    xs = np.random.default_rng(1).standard_normal((5, 2, 2), np.float32)
+
+    @jax.jit
+    def both(params: Any, xs: Any) -> Any:
+        h, hs = jaxrnn.unroll(cells[0], params[0], xs)
+        return jaxrnn.unroll(stacked(*cells), params, xs), h, jaxrnn.unroll(cells[1], params[1], hs)
+
+    ((h, lstm), ys), h_alone, (lstm_alone, ys_alone) = both(params, xs)
     for got, wanted in ((ys, ys_alone), (h, h_alone), (lstm.c, lstm_alone.c)):
         np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
 def test_a_projected_cell_reads_a_product_of_its_inputs():
     cell = jaxrnn.intersection(4, 4)
-    params = projected(cell, inputs=2, hidden=4).init(jax.random.key(0))
-    xs = jax.random.normal(jax.random.key(1), (5, 3, 2))
-    _, fed = jaxrnn.dense(2, 4).apply(params.inputs, xs)
-    _, ys = jaxrnn.unroll(projected(cell, inputs=2, hidden=4), params, xs)
-    np.testing.assert_allclose(ys, jaxrnn.unroll(cell, params.cell, fed)[1], atol=1e-6)
+    params = jax.jit(projected(cell, inputs=2, hidden=4).init)(jax.random.key(0))
+    xs = np.random.default_rng(1).standard_normal((5, 3, 2), np.float32)
+
+    @jax.jit
+    def both(params: Any, xs: Any) -> Any:
+        _, fed = jaxrnn.dense(2, 4).apply(params.inputs, xs)
+        ys = jaxrnn.unroll(projected(cell, inputs=2, hidden=4), params, xs)[1]
+        return ys, jaxrnn.unroll(cell, params.cell, fed)[1]
+
+    np.testing.assert_allclose(*both(params, xs), atol=1e-6)
 
 
 def test_updates_of_the_indrnn_land_within_its_bound():
     contender = CONTENDERS["indrnn-2"]
-    params = (contender.make(2, 3, 4).init(jax.random.key(0)), jnp.ones(5))
+    params = (jax.jit(contender.make(2, 3, 4).init)(jax.random.key(0)), np.ones(5, np.float32))
     optimizer = optimizer_for(contender, Training(learning_rate=10.0, warmup=0.0), 4)
-    gradients = jax.tree.map(lambda leaf: jnp.where(jnp.arange(leaf.size).reshape(leaf.shape) % 2, 1.0, -1.0), params)
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-    moved: Any = optax.apply_updates(params, updates)
+    signs = lambda leaf: np.where(np.arange(leaf.size).reshape(leaf.shape) % 2, 1, -1).astype(leaf.dtype)
+
+    @jax.jit
+    def update(params: Any, gradients: Any) -> Any:
+        updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+        return optax.apply_updates(params, updates)
+
+    moved = update(params, jax.tree.map(signs, params))
     for layer in moved[0]:
         np.testing.assert_allclose(layer.recurrent, 2**0.25 * np.array([1, -1, 1]), rtol=1e-6)
         assert np.abs(layer.input).min() > 5, "only the recurrent weights have a bound"
@@ -210,13 +227,13 @@ def test_updates_of_the_indrnn_land_within_its_bound():
 
 def test_chrono_starts_the_gates_to_forget_over_all_times():
     lstm = chrono(jaxrnn.lstm(2, 64), 50, keeps=1, admits=0)
-    admits, keeps, *others = np.asarray(lstm.init(jax.random.key(0)).bias).reshape(4, 64)
+    admits, keeps, *others = np.asarray(jax.jit(lstm.init)(jax.random.key(0)).bias).reshape(4, 64)
     np.testing.assert_array_equal(admits, -keeps)
     assert not np.any(others)
     times = np.exp(keeps)
     assert 1 <= times.min() < 5 < 45 < times.max() <= 49
     assert times.mean() == pytest.approx(25, abs=5)
-    gru = CONTENDERS["gru-chrono"].make(2, 64, 50).init(jax.random.key(0))
+    gru = jax.jit(CONTENDERS["gru-chrono"].make(2, 64, 50).init)(jax.random.key(0))
     reset, update, candidate = np.asarray(gru.bias).reshape(3, 64)
     assert update.min() >= 0 < update.max()
     assert not np.any([reset, candidate])
@@ -310,7 +327,9 @@ def test_a_state_keeps_what_there_is_place_for(places: int, kept: float):
     task = memory.copy(4)
     units = places * task.inputs
     params = jaxrnn.VanillaParams(
-        input=jnp.eye(task.inputs, units), recurrent=jnp.eye(units, k=task.inputs), bias=jnp.zeros(units)
+        input=jnp.array(np.eye(task.inputs, units, dtype=np.float32)),
+        recurrent=jnp.array(np.eye(units, k=task.inputs, dtype=np.float32)),
+        bias=jnp.array(np.zeros(units, np.float32)),
     )
     cell = jaxrnn.vanilla(task.inputs, units, activation="identity")
     drawn = [task.draw(key, 500) for key in jax.random.split(jax.random.key(0))]

@@ -168,11 +168,15 @@ def test_one_compiled_step_is_adamw_at_every_rate():
     params, gradients = {"w": jnp.array([[1.0, -2.0]]), "b": jnp.array([0.5])}, {"w": 0.3, "b": -2.0}
 
     def trained(optimizer: optax.GradientTransformation, steps: int) -> Any:
-        found, state = params, optimizer.init(params)
-        for _ in range(steps):
+        @jax.jit
+        def update(found: Any, state: Any) -> Any:
             grads = jax.tree.map(lambda leaf, scale: scale * leaf, found, gradients)
             updates, state = optimizer.update(grads, state, found)
-            found = optax.apply_updates(found, updates)
+            return optax.apply_updates(found, updates), state
+
+        found, state = params, jax.jit(optimizer.init)(params)
+        for _ in range(steps):
+            found, state = update(found, state)
         return found
 
     for rate, steps in ((0.1, 3), (0.02, OPTIONS.steps)):

@@ -84,7 +84,7 @@ def test_merges(merge, rng):
         xs = jnp.array(rng.normal(size=(B, T, D)), jnp.float32)
         expected = theirs(xs)
     layer, params = from_keras(theirs)
-    _, ys = layer.apply(params, xs.swapaxes(0, 1))
+    _, ys = jax.jit(layer.apply)(params, xs.swapaxes(0, 1))
     for one, other in zip(jax.tree.leaves(ys), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one.swapaxes(0, 1), other, atol=1e-5)
 

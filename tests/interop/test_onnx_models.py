@@ -9,8 +9,8 @@ import pytest
 
 import jaxrnn
 from jaxrnn.interop.onnx import ONNXActivation, from_onnx, to_onnx
-from tests.examples import one_by_one
 from tests.interop.onnx_runtime import model_of, onnx, run_model
+from tests.registry import on_device
 
 T, B, D, H, V = 4, 3, 2, 3, 7
 LENGTHS = np.array([2, T, 1], np.int32)
@@ -47,7 +47,7 @@ NETWORKS = {
 
 
 def draw_like(tree, rng):
-    return jax.tree.map(lambda leaf: jnp.array(rng.uniform(-0.9, 0.9, leaf.shape).astype(leaf.dtype)), tree)
+    return jax.tree.map(lambda leaf: on_device(rng.uniform(-0.9, 0.9, leaf.shape), leaf.dtype), tree)
 
 
 def params_of(layer, rng):
@@ -78,7 +78,7 @@ def test_onnx_runtime_runs_what_we_write(name, rng):
     layer = NETWORKS[name]
     params, xs = params_of(layer, rng), inputs_of(name, rng)
     carry = draw_like(jax.eval_shape(lambda: layer.initial_carry(params, (B,))), rng)
-    after, ys = one_by_one(layer.apply, params, jnp.array(xs), carry, lengths=jnp.array(LENGTHS))
+    after, ys = jax.jit(layer.apply)(params, xs, carry, lengths=LENGTHS)
     starts = {f"initial_{state}": value for state, value in states_of(carry).items()}
     found = run_model(to_onnx(layer, params, lengths=True, carry=True), {"xs": xs, "lengths": LENGTHS, **starts})
     expected = {"ys": ys, **{f"final_{state}": value for state, value in states_of(after).items()}}
@@ -143,7 +143,7 @@ def test_what_torch_exports_we_read(exported, kind, batch_first, bidirectional, 
     assert [type(each).__name__ for each in params][-1] == "DenseParams"
     assert len(params) == 4
     turned = (lambda x: x.swapaxes(0, 1)) if batch_first else (lambda x: x)
-    _, ys = one_by_one(layer.apply, params, jnp.array(turned(tokens)))
+    _, ys = jax.jit(layer.apply)(params, turned(tokens))
     np.testing.assert_allclose(turned(ys), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -172,7 +172,7 @@ def test_a_dense_layer_over_rows_is_one_over_steps(rng):
     model = gru_model(FLATTENED, kernel=kernel, bias=bias, rows=[-1, H], back=[T, B, 4])
     layer, params = from_onnx(model)
     xs = rng.standard_normal((T, B, D)).astype(np.float32)
-    _, ys = one_by_one(layer.apply, params, jnp.array(xs))
+    _, ys = jax.jit(layer.apply)(params, xs)
     np.testing.assert_allclose(ys, run_model(model, {"xs": xs})["out"], rtol=1e-5, atol=1e-6)
 
 

@@ -1,5 +1,6 @@
 """The operators RNN, LSTM and GRU of ONNX: the standard's own tests, and ONNX Runtime over random nodes."""
 
+import functools
 import importlib
 import re
 import unittest
@@ -11,7 +12,6 @@ import pytest
 
 from jaxrnn.interop.onnx import ONNXActivation, run_node
 from jaxrnn.interop.onnx.activations import FORMULAS
-from tests.examples import one_by_one
 from tests.interop.onnx_runtime import model_of, onnx, run_model
 
 make_node = onnx.helper.make_node
@@ -45,6 +45,11 @@ def test_the_tests_of_the_standard_pass(monkeypatch, optimized):
     unittest.TestSuite(map(tests, names)).run(result)
     assert not [report for _, report in [*result.errors, *result.failures, *result.skipped]]
     assert result.testsRun == len(names) >= 18
+
+
+def run(node, inputs):
+    """Run a node as one program, which is compiled sooner than its operations one after the other."""
+    return jax.jit(functools.partial(run_node, node))(inputs)
 
 
 def draw_node(operator, rng):
@@ -83,7 +88,7 @@ def hold(operator, attributes, arrays, layout=0):
         if layout and inputs.get(name) is not None:
             inputs[name] = inputs[name].swapaxes(0, 1)
     node.attribute.append(onnx.helper.make_attribute("layout", layout))
-    actual = dict(zip(outputs, one_by_one(run_node, node, list(inputs.values())), strict=True))
+    actual = dict(zip(outputs, run(node, list(inputs.values())), strict=True))
     for name, value in expected.items():
         axes = range(value.ndim) if not layout else (2, 0, 1, 3) if name == "Y" else (1, 0, 2)
         np.testing.assert_allclose(actual[name], value.transpose(*axes), rtol=1e-4, atol=5e-6, err_msg=name)
@@ -119,7 +124,7 @@ def ones(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float32])
 def test_the_dtype_stays_and_absent_outputs_are_none(dtype):
-    ys, h = one_by_one(run_node, make_node("RNN", ["X", "W", "R"], ["", "Y_h"]), ones(dtype))
+    ys, h = run(make_node("RNN", ["X", "W", "R"], ["", "Y_h"]), ones(dtype))
     assert ys is None
     assert h.dtype == dtype
 
@@ -129,7 +134,7 @@ def test_a_sequence_of_no_steps_keeps_its_initial_state(rng):
     arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in arrays.items()}
     h = rng.standard_normal((1, B, H)).astype(np.float32)
     node = make_node("RNN", [*arrays, "sequence_lens", "initial_h"], ["Y", "Y_h"])
-    ys, last = one_by_one(run_node, node, [*arrays.values(), np.array([0, 2, 0], np.int32), h])
+    ys, last = run(node, [*arrays.values(), np.array([0, 2, 0], np.int32), h])
     assert (last == h).all(axis=-1).tolist() == [[True, False, True]]
     assert not ys[:, :, 0].any()
 
@@ -147,7 +152,7 @@ def test_float64_is_not_rounded_in_silence():
     with pytest.raises(TypeError, match="X: expected float32, or JAX with float64 enabled"):
         run_node(node, ones(np.float64))
     with jax.enable_x64(True):
-        assert one_by_one(run_node, node, ones(np.float64))[0].dtype == np.float64
+        assert run(node, ones(np.float64))[0].dtype == np.float64
 
 
 def test_a_backend_runs_whole_models_again_and_again(rng):

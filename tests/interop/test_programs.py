@@ -33,10 +33,10 @@ def test_the_programs_compute_what_the_layer_does(rng):
     apply, start, step = (export.deserialize(each.serialize()).call for each in every)
     for time, batch in ((1, 1), (5, 2)):
         xs, lengths = tokens(rng, time, batch), np.arange(time - batch + 1, time + 1, dtype=np.int32)
-        after = MODEL.apply(params, xs, lengths=lengths)
+        after = jax.jit(MODEL.apply)(params, xs, lengths=lengths)
         assert_trees_close(apply(xs, lengths), plain(after), 1e-5)
         assert_trees_close(start(xs[0]), plain(MODEL.initial_carry(params, (batch,))), 1e-5)
-        again = MODEL.step(params, after[0], xs[0])
+        again = jax.jit(MODEL.step)(params, after[0], xs[0])
         assert_trees_close(step(plain(after[0]), xs[0]), plain(again), 1e-5)
 
 
@@ -51,14 +51,14 @@ def test_a_program_has_the_gradient_of_its_parameters(rng):
     assert programs.step is None
     program = export.deserialize(programs.apply.serialize(vjp_order=1))
     lengths = np.array([5, 2], np.int32)
-    actual = jax.grad(lambda weights: program.call(weights, xs, lengths)[1].sum())(plain(params))
-    expected = jax.grad(lambda params: layer.apply(params, xs, lengths=lengths)[1].sum())(params)
+    actual = jax.jit(jax.grad(lambda weights: program.call(weights, xs, lengths)[1].sum()))(plain(params))
+    expected = jax.jit(jax.grad(lambda params: layer.apply(params, xs, lengths=lengths)[1].sum()))(params)
     assert_trees_close(actual, plain(expected), 1e-5)
 
 
 def test_a_program_runs_without_the_library(tmp_path, key):
     layer = jaxrnn.recurrent(jaxrnn.lstm(3, 4))
-    params, xs = layer.init(key), np.ones((6, 2, 3), np.float32)
+    params, xs = jax.jit(layer.init)(key), np.ones((6, 2, 3), np.float32)
     programs = export_layer(layer, params, VECTOR)
     assert programs.step is not None
     for name in ("start", "step"):
@@ -74,4 +74,4 @@ assert "jaxrnn" not in sys.modules
 print(np.asarray(y).tolist())
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
-    np.testing.assert_allclose(np.array(eval(run.stdout)), layer.apply(params, xs)[1][-1], rtol=1e-5)
+    np.testing.assert_allclose(np.array(eval(run.stdout)), jax.jit(layer.apply)(params, xs)[1][-1], rtol=1e-5)

@@ -90,7 +90,7 @@ def by_torch(module, xs, state, lengths):
 
 
 def arrays(tree):
-    return jax.tree.map(lambda tensor: jnp.array(tensor.detach().numpy()), tree)
+    return jax.tree.map(lambda tensor: jax.device_put(tensor.detach().numpy().copy()), tree)
 
 
 @pytest.mark.parametrize("kind", NN)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import checks
@@ -80,7 +79,7 @@ class Writer:
         else:
             starts, finals = [""] * len(parts), []
         of_ways = zip(*(cell.weights for cell in cells), strict=True)
-        W, R, B, P = ("" if way[0] is None else self.constant(jnp.stack(way)) for way in of_ways)
+        W, R, B, P = ("" if way[0] is None else self.constant(np.stack(way)) for way in of_ways)
         inputs = [xs, W, R, B, "lengths" if self.lengths else "", *starts, *([P] if operator == "LSTM" else [])]
         outputs = f"states_{self.count}", *finals
         ys = self.node(operator, *inputs, outputs=outputs, direction=direction, hidden_size=hidden_size, **options)
