@@ -8,6 +8,7 @@ in the whole suite.
 
 import atexit
 import gc
+import itertools
 import os
 import shutil
 import signal
@@ -64,11 +65,19 @@ def pytest_report_header(config):
     return f"jax {jax.__version__}, seed: {config.getoption('seed')} (--seed)"
 
 
+MODULES_AT_ONCE = 6
+modules_done = itertools.count(1)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def small():
-    """Drop what the module has compiled: thousands of programs would fill the memory of every worker."""
+    """Drop what some modules have compiled: thousands of programs would fill the memory of every worker.
+
+    But not after each of them, since the next one needs many of the same operations.
+    """
     yield
-    jax.clear_caches()
+    if next(modules_done) % MODULES_AT_ONCE == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
