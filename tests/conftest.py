@@ -25,6 +25,9 @@ jax.config.update("jax_num_cpu_devices", 2)
 # tests start too. A test that looks at the compiled program itself asks for `optimized`.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
+# Where in the Python source an operation comes from, nobody reads in these programs, and it takes time to write down.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
+jax.config.update("jax_traceback_in_locations_limit", 0)
 # Small programs are compiled soonest in one piece; and, where there is a choice, not by XLA's younger emitter of loops.
 FLAGS = ["--xla_cpu_parallel_codegen_split_count=1"]
 if jax.__version_info__ < (0, 11):

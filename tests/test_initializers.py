@@ -1,5 +1,7 @@
 """Starting values: each gate drawn on its own, with the variance or the structure that it promises."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,7 @@ GATED = {
 }
 
 
-def blocks(array: jax.Array, gates: int) -> list[np.ndarray]:
+def blocks(array: Any, gates: int) -> list[np.ndarray]:
     return np.split(np.asarray(array), gates, axis=-1)
 
 
