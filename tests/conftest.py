@@ -8,6 +8,7 @@ in the whole suite.
 
 import atexit
 import gc
+import itertools
 import os
 import shutil
 import signal
@@ -24,6 +25,9 @@ jax.config.update("jax_num_cpu_devices", 2)
 # tests start too. A test that looks at the compiled program itself asks for `optimized`.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
+# Where in the Python source an operation comes from, nobody reads in these programs, and it takes time to write down.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
+jax.config.update("jax_traceback_in_locations_limit", 0)
 # Small programs are compiled soonest in one piece; and, where there is a choice, not by XLA's younger emitter of loops.
 FLAGS = ["--xla_cpu_parallel_codegen_split_count=1"]
 if jax.__version_info__ < (0, 11):
@@ -68,11 +72,19 @@ def pytest_report_header(config):
     return f"jax {jax.__version__}, seed: {config.getoption('seed')} (--seed)"
 
 
+MODULES_AT_ONCE = 6
+modules_done = itertools.count(1)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def small():
-    """Drop what the module has compiled: thousands of programs would fill the memory of every worker."""
+    """Drop what some modules have compiled: thousands of programs would fill the memory of every worker.
+
+    But not after each of them, since the next one needs many of the same operations.
+    """
     yield
-    jax.clear_caches()
+    if next(modules_done) % MODULES_AT_ONCE == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.interpreters import partial_eval
 
@@ -29,10 +30,10 @@ def sized(entry: Entry, input_size: int, hidden_size: int, dtype: Any = jnp.floa
     return entry.factory(input_size, hidden_size, dtype=dtype, carry_dtype=None, **entry.options)
 
 
-FLAGS = jnp.arange(T * B).reshape(T, B) % 3 == 0
+FLAGS = np.arange(T * B).reshape(T, B) % 3 == 0
 AROUND = {
     "plain": {},
-    "everything": {"lengths": jnp.arange(B) % (T + 1), "mask": ~FLAGS, "resets": FLAGS[::-1], "reverse": True},
+    "everything": {"lengths": np.arange(B) % (T + 1), "mask": ~FLAGS, "resets": FLAGS[::-1], "reverse": True},
 }
 
 
@@ -46,7 +47,7 @@ class Case(NamedTuple):
 def example(entry: Entry, gradient: str, around: str = "plain", time: int = T, batch: int = B, hidden: int = H) -> Case:
     cell = sized(entry, D, hidden)
     params = noisy_params(cell, jax.random.key(0))
-    xs = jnp.ones((time, batch, *entry.features[:-1], D))
+    xs = np.ones((time, batch, *entry.features[:-1], D), np.float32)
     carry = cell.initial_carry(params, (batch,))
 
     def loss(params, xs, carry):
@@ -167,7 +168,7 @@ def test_vmap_does_not_make_weight_gradients_per_example(name, optimized):
     time, batch, hidden = 2, 64, 64
     cell = sized(BY_NAME[name], D, hidden)
     params = noisy_params(cell, jax.random.key(0))
-    xs = jnp.ones((time, batch, D))
+    xs = np.ones((time, batch, D), np.float32)
 
     def loss(params, xs):
         return jnp.mean(jaxrnn.unroll(cell, params, xs)[1] ** 2)
@@ -199,13 +200,13 @@ def test_forward_alone_keeps_no_residuals(name, optimized):
 
 # The hand-derived BPTT as a function of its own.
 
-RESTARTS = jnp.array([[True, False], [False, True], [True, True], [False, False], [False, True]])
-VALID = jnp.array([[True, True], [False, True], [True, True], [True, False], [True, True]])
+RESTARTS = np.array([[True, False], [False, True], [True, True], [False, False], [False, True]])
+VALID = np.array([[True, True], [False, True], [True, True], [True, False], [True, True]])
 OPTIONS = {
     "plain": {},
-    "lengths": {"lengths": jnp.array([3, 0])},
+    "lengths": {"lengths": np.array([3, 0])},
     "resets": {"resets": RESTARTS},
-    "everything": {"lengths": jnp.array([5, 4]), "mask": VALID, "resets": RESTARTS, "reverse": True},
+    "everything": {"lengths": np.array([5, 4]), "mask": VALID, "resets": RESTARTS, "reverse": True},
 }
 
 
@@ -288,5 +289,5 @@ def test_bptt_passes_the_learned_carry_s_cotangent_on(key, float64):
 @pytest.mark.parametrize("batch", [(), (2, 3), (0,)], ids=str)
 @pytest.mark.parametrize("time", [0, 1])
 def test_bptt_for_any_number_of_axes_and_steps(time, batch, key, float64):
-    options = {"lengths": jnp.full(batch, time), "resets": jnp.ones((time, *batch), bool), "reverse": True}
+    options = {"lengths": np.full(batch, time), "resets": np.ones((time, *batch), bool), "reverse": True}
     hold_together(BY_NAME["vanilla-tanh"], key, options, (False, True, True), time, batch)

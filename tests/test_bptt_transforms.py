@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
@@ -13,9 +14,9 @@ from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal, no
 T, B, D = 4, 2, 2
 
 STEPS = {
-    "lengths": jnp.array([4, 2]),
-    "mask": jnp.array([[True, True], [False, True], [True, True], [True, True]]),
-    "resets": jnp.array([[False, True], [True, False], [True, True], [False, False]]),
+    "lengths": np.array([4, 2]),
+    "mask": np.array([[True, True], [False, True], [True, True], [True, True]]),
+    "resets": np.array([[False, True], [True, False], [True, True], [False, False]]),
 }
 
 
@@ -40,12 +41,13 @@ def loss_of(cell: jaxrnn.Cell, gradient: str = "auto", **options: Any) -> Any:
 
 
 def stack(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    """Return the trees along a new first axis, in NumPy, for which nothing is compiled."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def rolled(steps: dict[str, Any], by: int) -> dict[str, Any]:
     """Return other lengths, mask and resets of the same shapes."""
-    return {name: jnp.roll(value, by, axis=0) for name, value in steps.items()}
+    return {name: np.roll(value, by, axis=0) for name, value in steps.items()}
 
 
 # vmap
@@ -84,7 +86,8 @@ def test_vmap_of_grad_equals_a_loop(name, mapped, key, float64):
 def test_ensembles_of_batches_by_nested_vmap(name, key, float64):
     cell, floating = draw(name, key)
     members = stack([noisy_params(cell, k) for k in jax.random.split(key, 2)])
-    sequences = stack([floating["xs"], -floating["xs"], 2 * floating["xs"]])
+    xs = np.asarray(floating["xs"])
+    sequences = stack([xs, -xs, 2 * xs])
 
     def total(gradient):
         loss = loss_of(cell, gradient, **STEPS)
@@ -142,7 +145,7 @@ def sharded_gradient(way: str, loss: Any, specs: dict[str, Any], steps_specs: di
 @pytest.mark.parametrize("name", ["learned-lstm", "gru-before", "user-gru"])
 def test_shard_map_equals_one_device(name, way, key, float64):
     cell, floating = draw(name, key, batch=4)
-    steps = jax.tree.map(lambda value: jnp.concatenate([value, value[..., ::-1]], axis=-1), STEPS)
+    steps = jax.tree.map(lambda value: np.concatenate([value, value[..., ::-1]], axis=-1), STEPS)
     gradient = sharded_gradient(way, loss_of(cell, reverse=True), OVER_BATCH, STEPS_OVER_BATCH)
     expected = jax.jit(jax.grad(loss_of(cell, "autodiff", reverse=True)))(floating, steps)
     assert_trees_close(gradient(floating, steps), expected)

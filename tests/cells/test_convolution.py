@@ -54,8 +54,9 @@ def test_convolution_is_its_definition(name, rng, float64):
         image = (*convolve.spatial, convolve.channels)
         xs, kernel = rng.standard_normal((2, *image)), rng.standard_normal(convolve.kernel_shape(3))
         expected = [by_definition(x, kernel, hidden, *convolve[4:]) for x in xs]
-        np.testing.assert_allclose(convolve(jnp.array(xs), jnp.array(kernel)), expected, rtol=0, atol=1e-13)
-        alone = convolve(jnp.array(xs[0]), jnp.array(kernel))  # no leading axis
+        # One example without a leading axis, too.
+        together, alone = jax.jit(lambda xs, kernel, of=convolve: (of(xs, kernel), of(xs[0], kernel)))(xs, kernel)
+        np.testing.assert_allclose(together, expected, rtol=0, atol=1e-13)
         np.testing.assert_allclose(alone, expected[0], rtol=0, atol=1e-13)
 
 

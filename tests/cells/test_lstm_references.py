@@ -1,6 +1,7 @@
 """torch and onnxruntime as independent references of the LSTM family, with the same weights."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from tests.examples import one_by_one
 from tests.registry import assert_trees_close
 
 T, B, D, H, R = 5, 3, 2, 4, 3
@@ -116,9 +116,8 @@ def test_values_are_those_of_onnxruntime(case, rng):
     cell = jaxrnn.lstm_variant(D, H, **options)
     W, U, input_bias, recurrent_bias = by_array(i, g, o) if "coupled" in options else by_array(i, f, g, o)
     peephole = np.concatenate([p[gate] for gate in ("io" if "coupled" in options else "ifo")])
-    weights = W.T, U.T, input_bias + recurrent_bias, peephole if "peephole" in options else None
-    params = jaxrnn.LSTMVariantParams(*jax.tree.map(jnp.array, weights))
-    start = jaxrnn.LSTMCarry(jnp.array(h), jnp.array(c))
-    (h, c), ys = one_by_one(jaxrnn.unroll, cell, params, jnp.array(xs), start)
+    weights: Any = W.T, U.T, input_bias + recurrent_bias, peephole if "peephole" in options else None
+    params, start = jaxrnn.LSTMVariantParams(*weights), jaxrnn.LSTMCarry(h, c)
+    (h, c), ys = jax.jit(functools.partial(jaxrnn.unroll, cell))(params, xs, start)
     for actual, want in zip((ys, h, c), expected, strict=True):
         np.testing.assert_allclose(actual, want, rtol=0, atol=2e-5)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 import jaxrnn
 
@@ -15,11 +15,14 @@ def step_of(layer: jaxrnn.Layer) -> Callable[..., Any]:
     return layer.step
 
 
-def stepwise(layer: jaxrnn.Layer, params: Any, xs: jax.Array, carry: Any, resets: Any = None) -> tuple[Any, Any]:
-    """Return what `Layer.step` gives, one input after another, in the form of `Layer.apply`."""
+def stepwise(layer: jaxrnn.Layer, params: Any, xs: Any, carry: Any, resets: Any = None) -> tuple[Any, np.ndarray]:
+    """Return what `Layer.step` gives, one input after another, in the form of `Layer.apply`.
+
+    Steps are taken apart and put together in NumPy, for which nothing is compiled.
+    """
     step = jax.jit(step_of(layer))
     ys = []
-    for t, x in enumerate(xs):
-        carry, y = step(params, carry, x, reset=None if resets is None else resets[t])
+    for t, x in enumerate(np.asarray(xs)):
+        carry, y = step(params, carry, x, reset=None if resets is None else np.asarray(resets)[t])
         ys.append(y)
-    return carry, jnp.stack(ys)
+    return carry, np.stack(ys)

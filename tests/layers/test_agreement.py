@@ -4,14 +4,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxrnn
 from tests.layers.stepping import step_of, stepwise
-from tests.registry import BY_NAME, CELLS, assert_trees_close, noisy_params, normal_like
+from tests.registry import BY_NAME, CELLS, assert_trees_close, generator, noisy_params, normal, normal_like
 
 T, B, V = 4, 2, 7
-RESETS = jnp.array([[False, True], [True, False], [False, True], [True, True]])
+RESETS = np.array([[False, True], [True, False], [False, True], [True, True]])
 
 
 def dense(*sizes: int, **options: Any) -> jaxrnn.Layer:
@@ -67,8 +68,9 @@ WITH_STEP = [name for name in LAYERS if name != "bidirectional"]
 TOKENS = ("embedding", "serial from tokens")
 
 
-def inputs(name: str, key: jax.Array, *shape: int) -> jax.Array:
-    return jax.random.randint(key, shape, 0, V) if name in TOKENS else jax.random.normal(key, (*shape, 2))
+def inputs(name: str, key: jax.Array, *shape: int) -> np.ndarray:
+    """Draw tokens or features in NumPy, of which a step or a part costs no compilation."""
+    return generator(key).integers(0, V, shape) if name in TOKENS else np.asarray(normal(key, (*shape, 2)))
 
 
 def drawn(layer: jaxrnn.Layer, key: jax.Array, batch: tuple[int, ...]) -> tuple[Any, Any]:
@@ -97,7 +99,7 @@ def test_apply_equals_step(name, resets, key, float64):
 def test_apply_equals_step_for_every_cell(entry, key, float64):
     layer = jaxrnn.recurrent(entry.cell(jnp.float64))
     params, carry = drawn(layer, key, (B,))
-    xs = jax.random.normal(key, (T, B, *entry.features))
+    xs = normal(key, (T, B, *entry.features))
     applied = jax.jit(layer.apply)(params, xs, carry, resets=RESETS)
     assert_trees_close(stepwise(layer, params, xs, carry, RESETS), applied)
 
@@ -108,7 +110,7 @@ def test_apply_equals_step_for_any_batch_axes(name, batch, key, float64):
     layer = LAYERS[name]()
     params, carry = drawn(layer, key, batch)
     xs = inputs(name, key, 3, *batch)
-    resets = jax.random.bernoulli(key, 0.5, (3, *batch))
+    resets = generator(key).random((3, *batch)) < 0.5
     applied = jax.jit(layer.apply)(params, xs, carry, resets=resets)
     assert_trees_close(stepwise(layer, params, xs, carry, resets), applied)
 
@@ -117,7 +119,7 @@ def test_apply_equals_step_for_any_batch_axes(name, batch, key, float64):
 @pytest.mark.parametrize("name", LAYERS)
 def test_shapes_for_any_batch_axes(name, batch, key, float64):
     layer, xs = LAYERS[name](), inputs(name, key, T, *batch)
-    flags, lengths = jnp.ones((T, *batch), bool), jnp.full(batch, 2)
+    flags, lengths = np.ones((T, *batch), bool), np.full(batch, 2)
     params = jax.eval_shape(layer.init, key)
     carry = jax.eval_shape(lambda params: layer.initial_carry(params, batch), params)
     after, ys = jax.eval_shape(lambda *a: layer.apply(*a, lengths=lengths, mask=flags, resets=flags), params, xs, carry)
@@ -135,7 +137,7 @@ def test_two_halves_make_the_whole(name, key, float64):
     carry, first = apply(params, xs[:2])
     whole = apply(params, xs)
     for last, second in (apply(params, xs[2:], carry), stepwise(layer, params, xs[2:], carry)):
-        assert_trees_close((last, jnp.concatenate([first, second])), whole)
+        assert_trees_close((last, np.concatenate([first, second])), whole)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -147,9 +149,9 @@ def test_no_carry_is_the_initial_carry(name, key, float64):
 
 
 VALID = {
-    "lengths": ({"lengths": jnp.array([3, 0])}, jnp.arange(T)[:, None] < jnp.array([[3, 0]])),
+    "lengths": ({"lengths": np.array([3, 0])}, np.arange(T)[:, None] < np.array([[3, 0]])),
     "mask": ({"mask": RESETS}, RESETS),
-    "both": ({"lengths": jnp.array([4, 2]), "mask": RESETS}, RESETS & (jnp.arange(T)[:, None] < jnp.array([[4, 2]]))),
+    "both": ({"lengths": np.array([4, 2]), "mask": RESETS}, RESETS & (np.arange(T)[:, None] < np.array([[4, 2]]))),
 }
 
 
@@ -161,7 +163,7 @@ def test_steps_that_do_not_count_give_zero_and_pass_nothing_on(name, which, key,
     arguments, valid = VALID[which]
     params, xs = noisy_params(layer, key), inputs(name, key, T, B)
     where = valid.reshape(valid.shape + (1,) * (xs.ndim - 2))
-    garbage = jnp.full_like(xs, -1 if name in TOKENS else jnp.nan)
+    garbage = np.full_like(xs, -1 if name in TOKENS else np.nan)
 
     def loss(floating, xs):
         params, xs = (floating, xs) if name in TOKENS else floating
@@ -172,16 +174,16 @@ def test_steps_that_do_not_count_give_zero_and_pass_nothing_on(name, which, key,
     run = jax.jit(jax.value_and_grad(loss, has_aux=True))
 
     def gradients(xs):
-        return run(params if name in TOKENS else (params, xs), xs)
+        return jax.device_get(run(params if name in TOKENS else (params, xs), xs))
 
-    clean, dirty = gradients(xs), gradients(jnp.where(where, xs, garbage))
+    clean, dirty = gradients(xs), gradients(np.where(where, xs, garbage))
     assert_trees_close(dirty, clean, 0.0)
     (_, (_, ys)), gradient = dirty
     assert not ys[~valid].any()
     assert (ys != 0).any(axis=-1)[valid].all() or name == "dropout"
     if name not in TOKENS:
-        assert not jnp.where(where, 0.0, gradient[1]).any()
-        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+        assert not np.where(where, 0.0, gradient[1]).any()
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -189,8 +191,9 @@ def test_no_steps_and_no_sequences(name, key, float64):
     layer = LAYERS[name]()
     params = noisy_params(layer, key)
     features = jax.eval_shape(layer.apply, params, inputs(name, key, T, B))[1].shape[-1]
+    apply = layer.apply if name in TOKENS else jax.jit(layer.apply)  # known tokens are checked, of which there are none
     for time, batch in ((0, B), (T, 0)):
-        carry, ys = layer.apply(params, inputs(name, key, time, batch))
+        carry, ys = apply(params, inputs(name, key, time, batch))
         assert ys.shape == (time, batch, features)
         assert_trees_close(carry, layer.initial_carry(params, (batch,)))
 

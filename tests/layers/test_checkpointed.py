@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from tests.registry import assert_trees_close, noisy_params, normal_like
+from tests.registry import assert_trees_close, noisy_params, normal, normal_like
 
 T, B = 5, 2  # segments of ⌈√5⌉ = 3, and 2 more steps
 FLAGS = np.arange(T * B).reshape(T, B) % 3 != 1
@@ -24,7 +24,7 @@ def stack() -> jaxrnn.Layer:
 def test_values_and_gradients_are_those_of_the_layer(given, key, float64):
     """With a learned initial carry, which a reset inside a segment restores, and a carry given or not."""
     layer = stack()
-    params, xs = noisy_params(layer, key), jax.random.normal(key, (T, B, 2))
+    params, xs = noisy_params(layer, key), normal(key, (T, B, 2))
     carry = normal_like(key, layer.initial_carry(params, (B,))) if given else None
     options = {name: AROUND[name] for name in given}
     cotangents = normal_like(key, jax.eval_shape(layer.apply, params, xs))
