@@ -93,13 +93,8 @@ def train_state(params: Params, optimizer: optax.GradientTransformation, key: Ar
     """
     _check_optimizer(optimizer)
     _check_key(key)
-
-    @jax.jit  # one program, where every array would be one: a first step comes sooner
-    def start(params: Params, carry: Carry, key: Array) -> TrainState:
-        state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, key)
-        return jax.tree.map(lambda x: jnp.array(x, copy=True), state)
-
-    return start(params, carry, key)
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, key)
+    return jax.tree.map(lambda x: jnp.array(x, copy=True), state)
 
 
 def train_step(
