@@ -71,7 +71,7 @@ def test_nothing_is_copied_or_made_twice_around_a_kernel(optimized):
     """Gates and their cotangents are one array each, as the products write and read them."""
     time, cell = 300, jaxrnn.lstm(3, 64)
     params = cell.init(jax.random.key(0))
-    program = jax.jit(jax.grad(loss_of(cell))).lower(params, jnp.ones((time, 1, 3))).compile().as_text()
+    program = str(jax.jit(jax.grad(loss_of(cell))).lower(params, jnp.ones((time, 1, 3))).compile().as_text())
     entry = program[program.index("ENTRY") :].splitlines()
     calls = [line for line in entry if 'xla_cpu_small_call="true"' in line and " call(" in line]
     assert [line.split(" call(")[0].count(f"f32[{time},256]") for line in calls] == [1, 1]
