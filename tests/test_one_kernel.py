@@ -44,6 +44,21 @@ def test_one_row_equals_autodiff(name, key, float64):
     assert_trees_close(jax.jit(one)(params, xs), jax.jit(other)(params, xs))
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "gru-before", "user-lstm"])
+def test_values_without_a_gradient(name, reverse, key, float64):
+    """By a loop of their own, which reads ahead."""
+    cell = BY_NAME[name].cell(jnp.float64)
+    params, xs = noisy_params(cell, key), normal(key, (T, 1, 2))
+    given = {"mask": np.arange(T)[:, None] != 2, "resets": np.arange(T)[:, None] == 3, "reverse": reverse}
+
+    def run(params, xs):
+        return [jaxrnn.unroll(cell, params, xs, gradient=way, **given) for way in ("manual", "autodiff")]
+
+    assert marks(run, params, xs) == 1
+    assert_trees_close(*jax.jit(run)(params, xs))
+
+
 @pytest.mark.parametrize(
     ("name", "loops"),
     [("vanilla-tanh", 2), ("lstm", 2), ("gru-after", 2), ("gru-before", 2), ("user-lstm", 2), ("attending-lstm", 0)],
