@@ -10,7 +10,7 @@ import numpy as np
 
 import jaxrnn
 from experiments.data.text import Vocabulary
-from experiments.specimens import Question, Reading, Specimen, one_way
+from experiments.specimens import Question, Reading, Specimen, look_up, one_way
 from experiments.text_features import Features
 
 CLOSERS, CONTEXT, QUESTIONS = ")'\"]:", 80, 3
@@ -35,7 +35,7 @@ def specimen_of(
     """
     embedding, *inner, head = params
     tokens, layers = vocabulary.encode(text), inner[::2]
-    units = one_way(cells, layers, jax.device_put(np.asarray(embedding.table)[tokens]))
+    units = one_way(cells, layers, look_up(embedding.table, tokens))
     reading = Reading(text, units, features(text), f"layer {len(cells)} h")
     logits = units[reading.state] @ head.kernel + head.bias[None]
     reader = jaxrnn.serial(*map(jaxrnn.recurrent, cells), jaxrnn.dense(*head.kernel.shape))
@@ -61,8 +61,7 @@ def questions_of(
         places: of the last character read.
     """
     # The average character of the text says nothing of the one that comes next.
-    inputs = np.asarray(table)[tokens]
-    baseline = jax.device_put(inputs.mean(axis=0))
+    baseline = jax.device_put(np.asarray(table)[tokens].mean(axis=0))
 
     def question(place: int) -> Question:
         read, target = slice(place - CONTEXT + 1, place + 1), int(tokens[place + 1])
@@ -72,7 +71,7 @@ def questions_of(
             return logits[target] - jax.nn.logsumexp(logits.at[target].set(-jnp.inf))
 
         what = f"log-odds of {text[place + 1]!r} next"
-        return Question(what, text[read], jax.device_put(inputs[read]), baseline, score, params)
+        return Question(what, text[read], look_up(table, tokens[read]), baseline, score, params)
 
     return [question(place) for place in places]
 

@@ -16,7 +16,7 @@ from experiments.char_specimen import CONTEXT, log_likelihoods, places_asked, qu
 from experiments.contest_models import Contestant
 from experiments.data.text import Vocabulary
 from experiments.memory_specimen import copy_specimen
-from experiments.specimens import Heads, Reading, Specimen, in_a_row, one_way
+from experiments.specimens import Heads, Reading, Specimen, in_a_row, look_up, one_way
 from experiments.text_features import Features
 from jaxrnn.analysis import attention_weights
 
@@ -46,7 +46,7 @@ def text_specimen(
     width = window if model.attends else len(text)
     text = text[: len(text) // width * width]
     tokens = vocabulary.encode(text)
-    units, state = units_of(model, params, jax.device_put(np.asarray(table)[tokens.reshape(-1, width).T]))
+    units, state = units_of(model, params, look_up(table, tokens.reshape(-1, width).T))
     places = places_asked(text, log_likelihoods(units[state] @ np.asarray(head.kernel) + np.asarray(head.bias), tokens))
     asked = questions_of(reader_of(model, params), params[1:], table, tokens, text, places)
     heads = None
@@ -59,7 +59,7 @@ def text_specimen(
 def copying_specimen(words: str, model: Contestant, params: Any, tokens: np.ndarray) -> Specimen:
     """Return what a model shows on the copy problem, on sequences of ``tokens [T, B]``."""
     table = params[0].table
-    units, state = units_of(model, params, jax.device_put(np.asarray(table)[tokens]))
+    units, state = units_of(model, params, look_up(table, tokens))
     heads = looking(model, params, tokens[:, 0]) if model.attends else None
     return copy_specimen(words, reader_of(model, params), params[1:], table, units, state, tokens, heads)
 
@@ -67,7 +67,7 @@ def copying_specimen(words: str, model: Contestant, params: Any, tokens: np.ndar
 def looking(model: Contestant, params: Any, tokens: np.ndarray) -> np.ndarray:
     """Return how much each of the tokens sees of each, ``[layers, heads, T, T]``."""
     weights = jax.jit(functools.partial(attention_weights, model.inner[0]))
-    return np.asarray(weights(params[1], jax.device_put(np.asarray(params[0].table)[tokens])))
+    return np.asarray(weights(params[1], look_up(params[0].table, tokens)))
 
 
 def reader_of(model: Contestant, params: Any) -> jaxrnn.Layer:

@@ -8,7 +8,7 @@ import numpy as np
 
 import jaxrnn
 from experiments.data.memory import BEGIN, BLANK, COPIED, SYMBOLS
-from experiments.specimens import Heads, Question, Reading, Specimen, starts_of
+from experiments.specimens import Heads, Question, Reading, Specimen, look_up, starts_of
 from experiments.text_features import Features
 
 ADDED = 3  # sums that are asked about
@@ -101,9 +101,7 @@ def copy_specimen(
     symbols = copy_symbols(tokens)
     reading = Reading(symbols, units, copy_features(tokens), state, starts_of([steps] * count))
     # A sequence that says nothing has no symbols, but the sign to begin where it is.
-    rows = np.asarray(table)
-    inputs = jax.device_put(rows[tokens[:, 0]])
-    baseline = jax.device_put(rows[np.where(tokens[:, 0] == BEGIN, BEGIN, BLANK)])
+    baseline = look_up(table, np.where(tokens[:, 0] == BEGIN, BEGIN, BLANK))
 
     def question(place: int) -> Question:
         step, symbol = steps - COPIED + place, int(tokens[place, 0])
@@ -113,7 +111,7 @@ def copy_specimen(
             return logits[symbol] - jax.nn.logsumexp(logits.at[symbol].set(-jnp.inf))
 
         what = f"log-odds of {symbol} as the answer {place + 1} of {COPIED}"
-        return Question(what, symbols[:steps], inputs, baseline, score, params)
+        return Question(what, symbols[:steps], look_up(table, tokens[:, 0]), baseline, score, params)
 
     maps = None if heads is None else Heads(symbols[:steps], heads)
     return Specimen(words, reading, [question(place) for place in RECALLED], heads=maps)

@@ -17,6 +17,7 @@ from experiments.specimens import (
     both_ways,
     enough_of,
     laid_side_by_side,
+    look_up,
     starts_of,
 )
 from experiments.text_features import clauses
@@ -44,14 +45,14 @@ def specimen_of(
         texts: the sentences.
         steps: words to read, about.
     """
-    table = np.asarray(params.encoder[0].table)
+    table = params.encoder[0].table
     after = params._replace(encoder=params.encoder[1:])
     sentences = [tokenise(text) for text in texts]
     lengths = np.array([len(sentence) for sentence in sentences])
     count = enough_of(lengths.tolist(), steps)
     sentences, lengths = sentences[:count], lengths[:count]
     tokens, _ = pad(vocabulary.encode(texts[:count]), int(lengths.max()))
-    units = both_ways(cell, params.encoder[2], jax.device_put(table[tokens]), lengths)
+    units = both_ways(cell, params.encoder[2], look_up(table, tokens), lengths)
     of_each = [clauses(one) for one in sentences]
     features = {name: np.concatenate([one[name] for one in of_each]) for name in of_each[0]}
     state = f"layer {len(params.encoder[2])} forward h"
@@ -63,9 +64,9 @@ def specimen_of(
 
     questions, attention = [], []
     for place in asked(sentences):
-        inputs = jax.device_put(table[tokens[: lengths[place], place]])
+        inputs = look_up(table, tokens[: lengths[place], place])
         shown = [word + " " for word in sentences[place]]
-        questions.append(Question("log-odds of praise", shown, inputs, jax.device_put(table[UNK]), praise, after))
+        questions.append(Question("log-odds of praise", shown, inputs, look_up(table, UNK), praise, after))
         if reader.weights is not None:
             weights = np.asarray(jax.jit(reader.weights)(after, inputs))[None]
             attention.append(Attention(" ".join(sentences[place]), [""], sentences[place], weights))

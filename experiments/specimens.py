@@ -109,6 +109,11 @@ def starts_of(lengths: Sequence[int]) -> list[int]:
     return np.cumsum([0, *lengths])[:-1].tolist()
 
 
+def look_up(table: jax.Array, tokens: Any) -> jax.Array:
+    """Return ``table[tokens]``, by NumPy: a specimen has few tokens of many shapes, and JAX compiles for each."""
+    return jax.device_put(np.asarray(table)[tokens])
+
+
 def one_way(cells: Sequence[Cell], layers: Sequence[Any], xs: jax.Array) -> dict[str, np.ndarray]:
     """Return the gates and states of layers, in a row, as `Reading` has them; the last is the state.
 

@@ -19,6 +19,7 @@ from experiments.specimens import (
     both_ways,
     enough_of,
     laid_side_by_side,
+    look_up,
     starts_of,
 )
 from experiments.translator import attention, by_search, late, tokens_of
@@ -54,7 +55,7 @@ def specimen_of(
     lengths = np.array([*map(len, sentences)])
     tokens, _ = pad(words[0].encode(pairs.sources[:count]), int(lengths.max()))
     embedding, _, layers, *_ = params.encoder
-    units = both_ways(cell, layers, jax.device_put(np.asarray(embedding.table)[tokens]), lengths)
+    units = both_ways(cell, layers, look_up(embedding.table, tokens), lengths)
     before = np.concatenate([np.arange(length) for length in lengths])
     features = {"words read": before, "words still to come": np.repeat(lengths, lengths) - before - 1}
     state, starts = f"layer {len(layers)} forward h", starts_of(lengths.tolist())
@@ -92,7 +93,7 @@ def questions_of(
         reader, params: of the translator but for ``table``, the embedding of the source.
         symbols, shown: the words of the source and of the translation. read, wrote: their tokens.
     """
-    inputs, unknown = (jax.device_put(np.asarray(table)[tokens]) for tokens in (read, UNK))
+    inputs, unknown = (look_up(table, tokens) for tokens in (read, UNK))
 
     def log_odds(params: Any, inputs: jax.Array) -> jax.Array:
         logits = reader.apply(params, inputs, late(wrote))
