@@ -17,7 +17,6 @@ from jaxrnn.unrolling import unroll
 EXACT = 1e-10
 DIFFERENCES = 1e-6
 STEP = 1e-5
-AT_ONCE = 32  # axes along which differences are taken side by side
 
 
 class Row(NamedTuple):
@@ -162,15 +161,14 @@ def _ways(cell: Cell, options: dict[str, Any]) -> Callable[[Any, Any], Ways]:
         flat, rebuild = ravel_pytree(arguments)
         steps = STEP * jnp.maximum(1.0, jnp.abs(flat))
 
-        def ends(index: Array) -> Array:
-            """Return L(θ + ε) and L(θ - ε), where ε is a step along each axis with an index."""
-            moves = jnp.stack([steps[index], -steps[index]])
-            varied = jax.vmap(lambda i, move: loss(rebuild(flat.at[i].add(move)), weights, "autodiff"))
-            return varied(jnp.tile(index, 2), moves.ravel()).reshape(moves.shape)
+        def moved(index_and_step: tuple[Array, Array]) -> Array:
+            """Return L(θ + ε), where ε is a step along one axis."""
+            index, step = index_and_step
+            return loss(rebuild(flat.at[index].add(step)), weights, "autodiff")
 
-        rows = -(-flat.size // AT_ONCE)
-        index = jnp.arange(rows * AT_ONCE).reshape(rows, AT_ONCE) % flat.size  # some twice, so that rows are alike
-        high, low = jnp.moveaxis(jax.lax.map(ends, index), 1, 0).reshape(2, -1)[:, : flat.size]
+        # One after the other: side by side, they would have XLA multiply, or convolve, with as many kernels.
+        along = jnp.arange(flat.size)
+        high, low = jax.lax.map(moved, (jnp.tile(along, 2), jnp.concatenate([steps, -steps]))).reshape(2, -1)
         return rebuild((high - low) / (2 * steps))
 
     def by_hand(arguments: Any, weights: Any) -> Any:

@@ -7,6 +7,7 @@ in the whole suite.
 """
 
 import atexit
+import functools
 import gc
 import itertools
 import os
@@ -19,6 +20,7 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+from jax._src.interpreters import mlir
 
 jax.config.update("jax_num_cpu_devices", 2)
 # Most of a test's time is compilation, and what is right is right without optimisation, in the processes that
@@ -28,6 +30,8 @@ jax.config.update("jax_disable_most_optimizations", True)
 # Where in the Python source an operation comes from, nobody reads in these programs, and it takes time to write down.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 jax.config.update("jax_traceback_in_locations_limit", 0)
+# Nor does anybody read the traceback of an error that a test expects: JAX would sort its own frames out of it.
+jax.config.update("jax_traceback_filtering", "off")
 # Small programs are compiled soonest in one piece; and, where there is a choice, not by XLA's younger emitter of loops.
 FLAGS = ["--xla_cpu_parallel_codegen_split_count=1"]
 if jax.__version_info__ < (0, 11):
@@ -46,9 +50,16 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
+# JAX makes a context of MLIR for every program, which takes longer than to write a small program down in it.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+
 # What has been imported is not garbage; looking for it there, and as often as usual, takes a tenth of the time.
 gc.freeze()
 gc.set_threshold(10_000, 20, 20)
+
+# To take apart an interpreter with thousands of programs in it takes some seconds. Of a worker nothing more is wanted.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    atexit.register(os._exit, 0)
 
 # A job in the background is started with Ctrl-C ignored, and so would be what tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
