@@ -24,7 +24,7 @@ from jax._src.interpreters import mlir
 
 jax.config.update("jax_num_cpu_devices", 2)
 # Most of a test's time is compilation, and what is right is right without optimisation, in the processes that
-# tests start too. A test that looks at the compiled program itself asks for `optimized`.
+# tests start too. What is left out is LLVM's work on machine code: the text of a compiled program stays the same.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 # Where in the Python source an operation comes from, nobody reads in these programs, and it takes time to write down.
@@ -114,7 +114,7 @@ def float64():
 
 @pytest.fixture
 def optimized():
-    """Compile as for a user, with all optimisations."""
+    """Compile as for a user, with the last digits of optimised machine code."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)

@@ -164,7 +164,7 @@ def temporary_bytes(function: Any, *arguments: Any) -> int:
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru-before", "learned-user-lstm"])
-def test_vmap_does_not_make_weight_gradients_per_example(name, optimized):
+def test_vmap_does_not_make_weight_gradients_per_example(name):
     time, batch, hidden = 2, 64, 64
     cell = sized(BY_NAME[name], D, hidden)
     params = noisy_params(cell, jax.random.key(0))
@@ -188,7 +188,7 @@ def test_vmap_does_not_make_weight_gradients_per_example(name, optimized):
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru-before", "user-lstm"])
-def test_forward_alone_keeps_no_residuals(name, optimized):
+def test_forward_alone_keeps_no_residuals(name):
     auto, autodiff = (
         example(BY_NAME[name], gradient, time=64, batch=8, hidden=16) for gradient in ("auto", "autodiff")
     )

@@ -144,7 +144,7 @@ def arrays_in(jaxpr: Any) -> Any:
 
 @pytest.mark.parametrize(("checkpoint", "bound"), [("sqrt", 0.05), ("carries", 0.36)])
 @pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after"])
-def test_memory_for_a_loss_on_the_last_state(name, checkpoint, bound, optimized):
+def test_memory_for_a_loss_on_the_last_state(name, checkpoint, bound):
     """By XLA's own account, and zs of all steps are nowhere."""
     time, batch, hidden = 1600, 4, 16
     cell = BY_NAME[name].factory(2, hidden, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)

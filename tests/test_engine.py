@@ -87,7 +87,7 @@ EVERY_CELL = ["vanilla-tanh", "gru-after", "gru-before", "attending-lstm", "user
 @pytest.mark.parametrize(
     ("name", "around"), [*((name, "one batch axis") for name in EVERY_CELL), *(("lstm", around) for around in BATCHES)]
 )
-def test_no_loop_copies_its_buffers(name, around, optimized):
+def test_no_loop_copies_its_buffers(name, around):
     batch, wrap = BATCHES[around]
     cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
     loss = wrap(loss_of(cell, reverse=True))
@@ -96,7 +96,7 @@ def test_no_loop_copies_its_buffers(name, around, optimized):
 
 
 @pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "gru-before"])
-def test_masks_and_resets_copy_nothing(name, optimized):
+def test_masks_and_resets_copy_nothing(name):
     cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
     loss = loss_of(cell, lengths=np.arange(B) + 3, mask=~FLAGS, resets=FLAGS)
     text = compiled(jax.grad(loss, argnums=(0, 1)), noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D)))
@@ -104,7 +104,7 @@ def test_masks_and_resets_copy_nothing(name, optimized):
 
 
 @pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "gru-before"])
-def test_weight_gradients_transpose_nothing_in_memory(name, optimized):
+def test_weight_gradients_transpose_nothing_in_memory(name):
     """Σ hᵀ da reads both as they are: one product of matrices [T·B, H] and [T·B, 4H], not of arrays of more axes."""
     cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
     grad = jax.grad(loss_of(cell), argnums=(0, 1))
@@ -113,7 +113,18 @@ def test_weight_gradients_transpose_nothing_in_memory(name, optimized):
     assert re.findall(rf"\w+\[\d+,(?:{T},{B}|{T * B})\]\S* copy\(", text) == []
 
 
-def test_the_inspection_sees_a_copy(optimized):
+def test_the_text_is_that_of_an_optimized_program(optimized):
+    """The tests compile without LLVM's optimisations, of which the text of XLA knows nothing."""
+    cell = jaxrnn.lstm(D, H)
+    params, xs = cell.init(jax.random.key(0)), jnp.ones((T, B, D))
+    texts = []
+    for unoptimized in (False, True):
+        jax.config.update("jax_disable_most_optimizations", unoptimized)
+        texts.append(compiled(jax.grad(loss_of(cell)), params, xs))
+    assert texts[0] == texts[1]
+
+
+def test_the_inspection_sees_a_copy():
     """A buffer that is read once more after it was written."""
 
     def twice(buffer):
@@ -187,7 +198,7 @@ def arrays_of_all_steps(text: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "gru-before"])
-def test_without_a_gradient_the_loop_reads_zs_and_writes_ys(name, optimized):
+def test_without_a_gradient_the_loop_reads_zs_and_writes_ys(name):
     cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
     params, xs = noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D))
     forward = compiled(lambda params, xs: jaxrnn.unroll(cell, params, xs), params, xs)

@@ -72,7 +72,7 @@ def test_both_loops_of_one_row_are_kernels(name, loops, key):
     assert marks(jax.grad(loss_of(cell)), params, jnp.ones((T, 2, *BY_NAME[name].features))) == 0
 
 
-def test_the_kernel_is_all_there_is_of_the_loops(optimized):
+def test_the_kernel_is_all_there_is_of_the_loops():
     """Without a mark, the program's entry runs the loops; with it, it calls two functions."""
     cell = jaxrnn.lstm(3, 4)
     params = cell.init(jax.random.key(0))
@@ -82,7 +82,7 @@ def test_the_kernel_is_all_there_is_of_the_loops(optimized):
     assert " while(" not in entry
 
 
-def test_nothing_is_copied_or_made_twice_around_a_kernel(optimized):
+def test_nothing_is_copied_or_made_twice_around_a_kernel():
     """Gates and their cotangents are one array each, as the products write and read them."""
     time, cell = 300, jaxrnn.lstm(3, 64)
     params = cell.init(jax.random.key(0))

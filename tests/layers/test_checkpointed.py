@@ -50,7 +50,7 @@ def test_noise_of_a_segment_is_that_of_its_first_step(key):
     assert (ys[:2] != ys[2:4]).any()
 
 
-def test_memory_for_a_loss_on_the_last_state(optimized):
+def test_memory_for_a_loss_on_the_last_state():
     """By XLA's own account, and of two layers at once."""
     layer = jaxrnn.stacked(jaxrnn.lstm, 2, 16, num_layers=2)
     params, xs = noisy_params(layer, jax.random.key(0)), jnp.ones((900, 4, 2))
