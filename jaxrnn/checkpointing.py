@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jaxrnn import checks
 from jaxrnn.bptt import Run, with_inputs
 from jaxrnn.engine import Known, unroll_by_adjoint
-from jaxrnn.loops import ahead_scan, stacked_scan
+from jaxrnn.loops import ahead_scan, one_step_earlier, stacked_scan
 from jaxrnn.steps import Steps, select, zero_unless
 from jaxrnn.types import Adjoint, Array, Carry, Cell, Params
 
@@ -144,7 +144,7 @@ def _by_carries(
     def segment(carry: Carry, part: Any) -> tuple[Carry, Any]:
         part, (afters, ys) = part
         segment = part_of(params, carry, part)
-        befores = jax.tree.map(partial(_before, reverse), afters, jax.lax.stop_gradient(carry))
+        befores = jax.tree.map(partial(one_step_earlier, reverse=reverse), afters, jax.lax.stop_gradient(carry))
         if segment.steps.restart is not None:
             befores = jax.vmap(select, (0, None, 0))(segment.steps.restart, run.init, befores)
         known = Known(jax.tree.map(lambda leaf: leaf[0 if reverse else -1], afters), ys, befores)
@@ -152,11 +152,6 @@ def _by_carries(
 
     again = jax.checkpoint(segment, prevent_cse=False)
     return in_segments(again, run.carry, (every_step, known), length, reverse)
-
-
-def _before(reverse: bool, after: Array, first: Array) -> Array:
-    """Return the carry before each step from those after each, ``[S, *B, ...]``, and the one before the first."""
-    return jnp.concatenate([after[1:], first[None]] if reverse else [first[None], after[:-1]])
 
 
 def _draws_noise(cell: Cell, params: Params, xs: Any, key: Array) -> bool:

@@ -3,8 +3,8 @@
 A loop here is ``scan(step, carry, buffers, inputs)`` with ``step(carry, buffer_t, input_t) ->
 (carry, outputs_t)``. `stacked_scan` is `jax.lax.scan`: every output has an array of its own.
 `in_place_scan` writes an output over what the step has just read, where one of the same shape and
-dtype is at hand: the factors that the backward step needs over zs, the cotangents of zs over those
-factors. A third of the memory is not allocated, zeroed and mapped in.
+dtype is at hand: the factors that the backward step needs over zs, the cotangents of zs over those of
+the outputs, or over the factors. A third of the memory is not allocated, zeroed and mapped in.
 """
 
 from collections.abc import Callable
@@ -28,11 +28,11 @@ def stacked_scan(
 
     def body(carry: Any, at_t: tuple[Any, Any]) -> tuple[Any, list[Array]]:
         buffer_t, input_t = at_t
-        carry, outputs_t = step(carry, buffer_t, input_t)
-        return carry, stored.arrays(outputs_t, buffer_t)
+        after, outputs_t = step(carry, buffer_t, input_t)
+        return after, stored.arrays(outputs_t, buffer_t, carry, after)
 
-    carry, arrays = jax.lax.scan(body, carry, (buffers, inputs), reverse=reverse, unroll=unroll)
-    return carry, stored.outputs(arrays, buffers)
+    final, arrays = jax.lax.scan(body, carry, (buffers, inputs), reverse=reverse, unroll=unroll)
+    return final, stored.outputs(arrays, buffers, carry, reverse)
 
 
 def ahead_scan(
@@ -45,12 +45,12 @@ def ahead_scan(
     def body(state: tuple[Any, Any], at_t: tuple[Array, Any]) -> tuple[Any, list[Array]]:
         carry, buffer_t = state
         t, input_t = at_t
-        carry, outputs_t = step(carry, buffer_t, input_t)
-        return (carry, _at(t - 1 if reverse else t + 1, buffers)), stored.arrays(outputs_t, buffer_t)
+        after, outputs_t = step(carry, buffer_t, input_t)
+        return (after, _at(t - 1 if reverse else t + 1, buffers)), stored.arrays(outputs_t, buffer_t, carry, after)
 
     state = carry, _at(length - 1 if reverse else 0, buffers)
-    (carry, _), arrays = jax.lax.scan(body, state, (jnp.arange(length), inputs), reverse=reverse, unroll=unroll)
-    return carry, stored.outputs(arrays, buffers)
+    (final, _), arrays = jax.lax.scan(body, state, (jnp.arange(length), inputs), reverse=reverse, unroll=unroll)
+    return final, stored.outputs(arrays, buffers, carry, reverse)
 
 
 def in_place_scan(
@@ -62,7 +62,8 @@ def in_place_scan(
 
     def first_step(carry: Any, buffers: Any, inputs: Any) -> list[Array]:
         buffer_t, input_t = jax.tree.map(lambda leaf: leaf[0], (buffers, inputs))
-        return stored.arrays(step(carry, buffer_t, input_t)[1], buffer_t)
+        after, outputs_t = step(carry, buffer_t, input_t)
+        return stored.arrays(outputs_t, buffer_t, carry, after)
 
     arrays = jax.eval_shape(first_step, carry, buffers, inputs)
     over = _written_over(arrays, {n: leaf for n, leaf in enumerate(leaves) if n not in stored.places})
@@ -74,21 +75,22 @@ def in_place_scan(
         carry, written, next_t = state
         t, read_t, input_t = at_t
         buffer_t = structure.unflatten([{**read_t, **next_t}[n] for n in range(len(leaves))])
-        carry, outputs_t = step(carry, buffer_t, input_t)
-        placed = list(zip(over, stored.arrays(outputs_t, buffer_t), strict=True))
+        after, outputs_t = step(carry, buffer_t, input_t)
+        placed = list(zip(over, stored.arrays(outputs_t, buffer_t, carry, after), strict=True))
         written = {n: update(written[n], array, t) for n, array in placed if n is not None}
         # The next step's part, read from the buffer as it is now: a step that read the buffer as it was before, in
         # however many fusions, would have XLA copy the whole of it to keep it for them, at every step.
         next_t = _at(t - 1 if reverse else t + 1, written)
-        return (carry, written, next_t), [array for n, array in placed if n is None]
+        return (after, written, next_t), [array for n, array in placed if n is None]
 
     length = jax.tree.leaves((buffers, inputs))[0].shape[0]
     written = {n: leaves[n] for n in over if n is not None}
     state = carry, written, _at(length - 1 if reverse else 0, written)
     every_step = jnp.arange(length), read, inputs
-    (carry, written, _), stacked = jax.lax.scan(body, state, every_step, reverse=reverse, unroll=unroll)
+    (final, written, _), stacked = jax.lax.scan(body, state, every_step, reverse=reverse, unroll=unroll)
     rest = iter(stacked)
-    return carry, stored.outputs([next(rest) if n is None else written[n] for n in over], buffers)
+    arrays = [next(rest) if n is None else written[n] for n in over]
+    return final, stored.outputs(arrays, buffers, carry, reverse)
 
 
 def of_one_row(scan: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,21 +128,41 @@ def _written_over(arrays: list[Any], free: dict[int, Any]) -> list[int | None]:
 
 
 class _Stored:
-    """What of a step's outputs is stored: an array that is there twice once, one of the step's buffers not at all."""
+    """What of a step's outputs is stored: an array that is there twice once, one of the step's buffers not at all.
 
-    def arrays(self, outputs_t: Any, buffer_t: Any) -> list[Array]:
+    Nor is a part of the carry as the step takes it, if what the step leaves of it is there: of all steps together,
+    it is the same array one step later.
+    """
+
+    def arrays(self, outputs_t: Any, buffer_t: Any, before: Carry, after: Carry) -> list[Array]:
         """Return the leaves of one step's outputs that are new, each once."""
         given, leaves = jax.tree.leaves(buffer_t), jax.tree.leaves(outputs_t)
         place = {id(leaf): number for number, leaf in reversed(list(enumerate([*given, *leaves])))}
+        taken, left = jax.tree.leaves(before), jax.tree.leaves(after)
+        part = {id(leaf): number for number, leaf in enumerate(taken)}
+        # By number, the parts of the carry that are where what is left of them is.
+        self.earlier = {
+            place[id(leaf)]: (number, place[id(left[number])])
+            for leaf in leaves
+            if (number := part.get(id(leaf))) is not None and id(left[number]) in place.keys() - part.keys()
+        }
         self.structure = jax.tree.structure(outputs_t)
         self.places = [place[id(leaf)] for leaf in leaves]
-        self.new = sorted({number for number in self.places if number >= len(given)})
+        self.new = sorted({number for number in self.places if number >= len(given)} - self.earlier.keys())
         return [leaves[number - len(given)] for number in self.new]
 
-    def outputs(self, arrays: list[Array], buffers: Any) -> Any:
+    def outputs(self, arrays: list[Array], buffers: Any, carry: Carry, reverse: bool) -> Any:
         """Return the outputs of all steps, from the arrays stored."""
         known = dict(enumerate(jax.tree.leaves(buffers))) | dict(zip(self.new, arrays, strict=True))
+        first = jax.tree.leaves(carry)
+        for number, (part, later) in self.earlier.items():
+            known[number] = one_step_earlier(known[later], first[part], reverse)
         return self.structure.unflatten([known[place] for place in self.places])
+
+
+def one_step_earlier(after: Array, first: Array, reverse: bool) -> Array:
+    """Return the carry before every step from that after every step ``[T, ...]`` and that before the first."""
+    return jnp.concatenate([after[1:], first[None]] if reverse else [first[None], after[:-1]])
 
 
 def forward_loop(
@@ -192,9 +214,10 @@ def reverse_loop(
         taken = zero_unless(restart, dcarry)
         return zero_unless(~restart, dcarry), jax.tree.map(jnp.add, dinit, taken)
 
-    def step(cotangents: tuple[Carry, Carry | None], saved_t: Any, inputs: tuple[Any, Steps]) -> tuple[Any, Any]:
+    def step(cotangents: tuple[Carry, Carry | None], buffers_t: Any, around: Steps) -> tuple[Any, Any]:
         dcarry, dinit = cotangents
-        dy, (valid, restart, _) = inputs
+        dy, saved_t = buffers_t
+        valid, restart, _ = around
         dbefore, dz, da = adjoint.backward(transposed, saved_t, zero_unless(valid, dcarry), zero_unless(valid, dy))
         if valid is not None:  # a step that was not taken held the carry, and so holds its cotangent
             dbefore = jax.tree.map(jnp.add, dbefore, zero_unless(~valid, dcarry))
@@ -202,6 +225,6 @@ def reverse_loop(
 
     dinit = None if steps.restart is None else jax.tree.map(jnp.zeros_like, dfinal)
     cotangents = hand_over(steps.restart_last, dfinal, dinit)
-    inputs = dys, steps._replace(restart_last=None)
-    (dcarry, dinit), (dzs, das) = scan(step, cotangents, saved, inputs, reverse=not reverse, unroll=unroll)
+    around = steps._replace(restart_last=None)
+    (dcarry, dinit), (dzs, das) = scan(step, cotangents, (dys, saved), around, reverse=not reverse, unroll=unroll)
     return dzs, das, dcarry, dinit

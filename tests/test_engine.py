@@ -113,6 +113,23 @@ def test_weight_gradients_transpose_nothing_in_memory(name):
     assert re.findall(rf"\w+\[\d+,(?:{T},{B}|{T * B})\]\S* copy\(", text) == []
 
 
+@pytest.mark.parametrize(("name", "written"), [("vanilla-tanh", 1), ("lstm", 4)])
+def test_the_forward_loop_writes_every_state_once(name, written):
+    """h before a step is h after the one before: vanilla writes h over zs; the LSTM factors over zs, two more, and h."""
+    cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
+    text = compiled(jax.grad(loss_of(cell)), noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D)))
+    entry = text[text.index("ENTRY ") :]
+    forward = next(line for line in entry.splitlines() if " while(" in line)
+    assert len(re.findall(rf"\w+\[{T},{B},\d+\]", forward.split(" while(")[0])) == written
+
+
+def test_what_the_loss_reads_is_not_copied_for_the_way_back():
+    """Vanilla's y is what its slope is made of, and others read y: so the cotangents are written over those of y."""
+    cell = jaxrnn.vanilla(D, H)
+    text = compiled(jax.value_and_grad(loss_of(cell)), cell.init(jax.random.key(0)), jnp.ones((T, B, D)))
+    assert re.findall(rf"\w+\[{T},{B},\d+\]\S* copy\(", text) == []
+
+
 def test_the_text_is_that_of_an_optimized_program(optimized):
     """The tests compile without LLVM's optimisations, of which the text of XLA knows nothing."""
     cell = jaxrnn.lstm(D, H)
