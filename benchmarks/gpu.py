@@ -69,10 +69,12 @@ def run(config: Config, record: Record) -> None:
     for kind, hidden, batch, steps, dtype, mode in sizes:
         shape = Shape(steps, batch, hidden, hidden)
         with jax.default_matmul_precision(PRECISIONS[dtype][1]), reported(f"{kind} {shape} {dtype} {mode}", record):
-            peak = floor.peak(dtype, size=8192 if on_gpu else 256)
+            product = floor.square_product(dtype, size=8192 if on_gpu else 256)
             entrants, errors = survivors(contenders, draw(kind, shape, dtype=dtype), mode, record)
             if entrants:
-                rows = races.race("gpu", kind, shape, mode, entrants, config, dtype=dtype, errors=errors, peak=peak)
+                rows = races.race(
+                    "gpu", kind, shape, mode, entrants, config, dtype=dtype, errors=errors, product=product
+                )
                 record.add(rows)
 
 

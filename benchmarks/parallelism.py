@@ -30,7 +30,7 @@ class Config(races.Budget):
 
 def run(config: Config, record: Record) -> None:
     """Race every count of devices against one."""
-    peak = floor.peak("float32")
+    product = floor.square_product("float32")
     for mode in config.modes:
         for kind in config.cells:
             for shape in map(Shape.parse, config.shapes):
@@ -40,7 +40,7 @@ def run(config: Config, record: Record) -> None:
                     for count in range(1, jax.local_device_count() + 1)
                     if shape.B % count == 0
                 ]
-                record.add(races.race("parallelism", kind, shape, mode, entrants, config, peak=peak))
+                record.add(races.race("parallelism", kind, shape, mode, entrants, config, product=product))
 
 
 def to_tables(rows: list[Row]) -> list[tables.Table]:

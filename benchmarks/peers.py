@@ -38,13 +38,12 @@ def run(config: Config, record: Record) -> None:
     """Race every cell and shape in every mode."""
     shapes = list(map(Shape.parse, config.shapes))
     names = installed(config.contenders, record.say)
-    peak = floor.peak("float32")
-    record.say(f"matrix product: {peak / 1e9:.0f} GFLOP/s")
+    product = floor.square_product("float32")
     for mode in config.modes:
         for kind in config.cells:
             for shape in shapes:
                 entrants = races.enter(names, kind, shape, mode)
-                record.add(races.race("peers", kind, shape, mode, entrants, config, peak=peak))
+                record.add(races.race("peers", kind, shape, mode, entrants, config, product=product))
 
 
 OURS_AGAIN = "jaxrnn, peer's variant"

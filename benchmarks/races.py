@@ -84,7 +84,7 @@ def race(
     *,
     dtype: str = "float32",
     errors: Sequence[float | None] | None = None,
-    peak: float | None = None,
+    product: floor.Product | None = None,
 ) -> list[Row]:
     """Check all entrants against their references, time them in turn, and return their rows.
 
@@ -93,7 +93,7 @@ def race(
         entrants: the first of each variant is the reference.
         budget: how long to measure.
         errors: of each entrant, where they are known, or cannot be; compared here unless given.
-        peak: operations per second of a matrix product, for the floor; None for no floor.
+        product: what the floor is measured by, timed in turn with the entrants; None for no floor.
 
     Raises:
         MismatchError: an entrant computes something else than its reference.
@@ -105,12 +105,14 @@ def race(
             measure.check(entrant.peer, result, results[references[entrant.variant]], tolerance(dtype, entrant.variant))
             for entrant, result in zip(entrants, results, strict=True)
         ]
+    calls = [entrant.program.call for entrant in entrants]
     timings = measure.interleave(
-        [entrant.program.call for entrant in entrants],
+        calls if product is None else [*calls, product.call],
         rounds=budget.rounds,
         seconds=budget.seconds,
         warmup=budget.warmup,
     )
+    peak = None if product is None else product.operations / timings.pop().median
     return [
         Row(
             question=question,

@@ -115,7 +115,7 @@ def test_weight_gradients_transpose_nothing_in_memory(name):
 
 @pytest.mark.parametrize(("name", "written"), [("vanilla-tanh", 1), ("lstm", 4)])
 def test_the_forward_loop_writes_every_state_once(name, written):
-    """h before a step is h after the one before: vanilla writes h over zs; the LSTM factors over zs, two more, and h."""
+    """h before a step is h after the last: vanilla writes h over zs; the LSTM factors over zs, two more, and h."""
     cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
     text = compiled(jax.grad(loss_of(cell)), noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D)))
     entry = text[text.index("ENTRY ") :]

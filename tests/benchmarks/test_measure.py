@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import floor, measure
+from benchmarks import floor, measure, races
 from benchmarks.errors import InputError, MismatchError
 from benchmarks.problems import Shape
+from benchmarks.programs import Program
 from benchmarks.races import Budget
 
 
@@ -82,3 +83,23 @@ def test_the_floor_counts_the_products_of_an_lstm_by_hand():
     # Back: dz Uᵀ and dU are 72 each, dW is 48.
     assert floor.operations("lstm", shape, "forward+backward") == 10 * (48 + 72) + 10 * (72 + 72 + 48)
     assert floor.milliseconds("lstm", shape, "forward", peak=1.2e6) == pytest.approx(1.0)
+
+
+def test_the_floor_of_a_race_is_that_of_the_product_timed_in_it(monkeypatch):
+    """A product of 240 operations takes 3 s in the median, the race's own are 1,200: a floor of 15 s."""
+    clock = Clock({"lstm": [20.0, 30.0, 40.0], "product": [1.0, 3.0, 9.0]})
+    entrant = races.Entrant("jaxrnn-1", Program(clock.calls[0]))
+    timings = clock.interleave(rounds=3, seconds=1e6, warmup=0)
+    monkeypatch.setattr(measure, "interleave", lambda calls, **_: timings[: len(calls)])
+    product = floor.Product(clock.calls[1], 240)
+    (row,) = races.race(
+        "peers", "lstm", Shape(T=5, B=2, D=2, H=3), "forward", [entrant], Budget(), errors=[0.0], product=product
+    )
+    assert row.milliseconds == pytest.approx(30e3)
+    assert row.floor_milliseconds == pytest.approx(15e3)
+
+
+def test_a_square_product_counts_its_operations():
+    product = floor.square_product("float32", size=4)
+    assert product.call().shape == (4, 4)
+    assert product.operations == 4 * 4 * (4 + 4)
