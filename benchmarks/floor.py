@@ -36,7 +36,7 @@ class Product(NamedTuple):
 
 
 @functools.cache
-def square_product(dtype: str, size: int = 1024) -> Product:
+def square_product(dtype: str, size: int = 2048) -> Product:
     """Return the product of two square matrices on the default device, at the precision that is set."""
     a = jax.random.normal(jax.random.key(0), (size, size), PRECISIONS[dtype][0])
     product = jax.jit(jnp.matmul).lower(a, a).compile()
