@@ -140,7 +140,7 @@ class _Stored:
         place = {id(leaf): number for number, leaf in reversed(list(enumerate([*given, *leaves])))}
         taken, left = jax.tree.leaves(before), jax.tree.leaves(after)
         part = {id(leaf): number for number, leaf in enumerate(taken)}
-        # By number, the parts of the carry that are where what is left of them is.
+        # Where an output is a part of the carry as it came: which part, and where that part as it leaves is stored.
         self.earlier = {
             place[id(leaf)]: (number, place[id(left[number])])
             for leaf in leaves
