@@ -43,6 +43,6 @@ def square_product(dtype: str, size: int = 2048) -> Product:
     return Product(lambda: product(a, a).block_until_ready(), 2 * size**3)
 
 
-def milliseconds(kind: str, shape: Shape, mode: str, peak: float) -> float:
-    """Return the time of the products alone at ``peak`` operations per second."""
-    return 1e3 * operations(kind, shape, mode) / peak
+def milliseconds(kind: str, shape: Shape, mode: str, rate: float) -> float:
+    """Return the time of the products alone at ``rate`` operations per second."""
+    return 1e3 * operations(kind, shape, mode) / rate

@@ -2,7 +2,7 @@
 
 Forward, and forward with the gradient of mean(y²) in all parameters. Each ratio is a peer's time over that
 of jaxrnn with the same variant of the cell, so above 1 jaxrnn is faster. The floor is the arithmetic of the
-products at this machine's own peak, measured in the same run.
+products at the rate of a large product, which takes its turn in the race.
 """
 
 import dataclasses

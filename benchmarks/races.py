@@ -112,7 +112,9 @@ def race(
         seconds=budget.seconds,
         warmup=budget.warmup,
     )
-    peak = None if product is None else product.operations / timings.pop().median
+    lowest = None  # milliseconds that the products alone would take
+    if product is not None:
+        lowest = floor.milliseconds(kind, shape, mode, product.operations / timings.pop().median)
     return [
         Row(
             question=question,
@@ -125,7 +127,7 @@ def race(
             milliseconds=1e3 * timing.median,
             spread=1e3 * timing.spread,
             ratio=timing.median / timings[references[entrant.variant]].median,
-            floor_milliseconds=None if peak is None else floor.milliseconds(kind, shape, mode, peak),
+            floor_milliseconds=lowest,
             temporary_bytes=entrant.program.temporary_bytes,
             compile_seconds=entrant.program.compile_seconds,
             error=error,

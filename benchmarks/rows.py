@@ -22,7 +22,7 @@ class Row:
     peer: who ran.
     milliseconds, spread, rounds: median and interquartile range of one call, over that many rounds.
     ratio: the peer's median over jaxrnn's: above 1, jaxrnn is faster.
-    floor_milliseconds: the products alone, at this machine's own peak.
+    floor_milliseconds: the products alone, at the rate of a large one timed in the same race.
     temporary_bytes: of the compiled program, per device; None outside JAX.
     compile_seconds: lowering and compiling; None where nothing is compiled.
     error: the largest difference from jaxrnn's results, relative to the largest value; None if not compared.

@@ -82,7 +82,7 @@ def test_the_floor_counts_the_products_of_an_lstm_by_hand():
     assert floor.operations("lstm", shape, "forward") == 10 * (48 + 72)
     # Back: dz Uᵀ and dU are 72 each, dW is 48.
     assert floor.operations("lstm", shape, "forward+backward") == 10 * (48 + 72) + 10 * (72 + 72 + 48)
-    assert floor.milliseconds("lstm", shape, "forward", peak=1.2e6) == pytest.approx(1.0)
+    assert floor.milliseconds("lstm", shape, "forward", rate=1.2e6) == pytest.approx(1.0)
 
 
 def test_the_floor_of_a_race_is_that_of_the_product_timed_in_it(monkeypatch):
