@@ -14,8 +14,9 @@ elsewhere. So several batch axes are flattened to one, an axis that `vmap` adds 
 the loop of a batch of one is stacked, in one kernel or some steps to an iteration.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -49,7 +50,11 @@ def unroll_by_adjoint(
     The forward loop is not run where its result is known; ``known`` is a constant to the gradient.
     """
     arrays = run.zs, run.carry, run.init, run.steps
-    regular = _rows_lead(run.batch, arrays) and not _closes_over_tracers(adjoint, params, run)
+
+    def step(params: Params, carry: Carry, zs: Any) -> Any:
+        return adjoint.forward(adjoint.prepare(params, carry), carry, jax.tree.map(lambda leaf: leaf[0], zs))
+
+    regular = _rows_lead(run.batch, arrays) and not closes_over_tracers(step, params, run.carry, run.zs)
     if regular:
         arrays = _map_rows(partial(_flatten, run.batch), FORWARD.arguments, arrays)
         known = known and Known(*_map_rows(partial(_flatten, run.batch), KNOWN, tuple(known)))
@@ -77,15 +82,11 @@ def unroll_by_adjoint(
         return *jax.tree.map(lambda d, w: d.astype(w.dtype), (dzs, das, dcarry, dinit), witness), None
 
     link.defvjp(link_forward, link_backward)
-    try:
+    with reverse_mode_once():
         final, ys, operands, saved = jax.lax.stop_gradient(forward(params, *arrays))
         constants = final, ys, jax.lax.stop_gradient(params), saved, steps
         product = partial(_product_of_rows, adjoint) if regular and adjoint.alike else adjoint.product
         final, ys = link(zs, product(params, operands), carry, init, constants)
-    except TypeError as error:
-        if "forward-mode" in str(error):  # JAX's own error for jax.jvp does not know what to do instead
-            raise TypeError(FIRST_REVERSE_ONLY) from error
-        raise
     return _map_rows(partial(_unflatten, run.batch), (ONE, EVERY), (final, ys)) if regular else (final, ys)
 
 
@@ -142,20 +143,16 @@ def _rows_lead(batch: tuple[int, ...], arrays: Any) -> bool:
     return all(jax.tree.leaves(fits))
 
 
-def _closes_over_tracers(adjoint: Adjoint, params: Params, run: Run) -> bool:
-    """Whether the step reads arrays that are no arguments, and that JAX may be transforming."""
-
-    def step(params: Params, carry: Carry, zs: Any) -> Any:
-        return adjoint.forward(adjoint.prepare(params), carry, jax.tree.map(lambda leaf: leaf[0], zs))
-
-    return not all(map(checks.concrete, jax.make_jaxpr(step)(params, run.carry, run.zs).consts))
+def closes_over_tracers(step: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether a step reads arrays that are no arguments, and that JAX may be transforming."""
+    return not all(map(checks.concrete, jax.make_jaxpr(step)(*arguments).consts))
 
 
 def _recovered(adjoint: Adjoint, known: Known, params: Params, zs: Any, *_: Any) -> tuple[Carry, Any, Any, Any]:
     """Return what `forward_loop` does, from the carry before every step: all steps are independent then."""
     params, zs, known = jax.lax.stop_gradient((params, zs, known))
     every_step = jax.vmap(adjoint.forward, (None, 0, 0))
-    _, _, operands, saved = nothing_closed_over(every_step(adjoint.prepare(params), known.befores, zs))
+    _, _, operands, saved = nothing_closed_over(every_step(adjoint.prepare(params, known.befores), known.befores, zs))
     return known.final, known.ys, operands, saved
 
 
@@ -260,6 +257,17 @@ FIRST_REVERSE_ONLY = (
     "the hand-derived BPTT has first derivatives in reverse mode only; for second derivatives, jax.hessian, "
     'jax.jvp or jax.jacfwd, pass gradient="autodiff" to unroll or recurrent'
 )
+
+
+@contextlib.contextmanager
+def reverse_mode_once() -> Iterator[None]:
+    """Say what to do instead where JAX finds no derivative in forward mode."""
+    try:
+        yield
+    except TypeError as error:
+        if "forward-mode" in str(error):
+            raise TypeError(FIRST_REVERSE_ONLY) from error
+        raise
 
 
 @jax.custom_jvp

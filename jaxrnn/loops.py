@@ -178,7 +178,7 @@ def forward_loop(
     scan: Callable[..., Any] = stacked_scan,
 ) -> tuple[Carry, Any, Any, Any]:
     """Return (final carry, ys, operands, saved), the last three for every step."""
-    prepared = adjoint.prepare(params)
+    prepared = adjoint.prepare(params, carry)
 
     def step(carry: Carry, z: Any, around: Steps) -> tuple[Carry, Any]:
         valid, restart, _ = around

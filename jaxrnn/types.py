@@ -119,8 +119,8 @@ class Adjoint(NamedTuple):
     ahead: whether a loop without a gradient reads z one step ahead. XLA for CPUs makes one fusion of a
         step that is all elementwise after its product, and a fusion that reads its part of zs itself
         is not vectorised; a step with more than one fusion only pays for the copy.
-    prepare: ``(params) -> prepared``. What `forward` multiplies by, where that is no parameter itself;
-        formed once, before the loop.
+    prepare: ``(params, carry) -> prepared``. What `forward` multiplies by, where that is no parameter itself;
+        formed once, before the loop, for carries of this shape.
     alike: whether `product` is the same for all rows, so that steps and examples may be one axis; not
         where the parameters hold something of each example.
     """
@@ -131,7 +131,7 @@ class Adjoint(NamedTuple):
     product: Callable[..., Any]
     gradients: Callable[..., Any] | None = None
     ahead: bool = False
-    prepare: Callable[..., Any] = lambda params: params
+    prepare: Callable[..., Any] = lambda params, carry: params
     alike: bool = True
 
 

@@ -201,6 +201,34 @@ def test_every_batch_axis_is_folded_into_rows(around):
         assert [shape[:-1] for shape in rows] == [(math.prod(batch),)]
 
 
+@pytest.mark.parametrize(
+    ("hidden", "rows", "columns"), [(256, 2, 1056), (256, 1, 1024), (256, 64, 1024), (255, 2, 1020)]
+)
+def test_a_kernel_whose_rows_are_whole_pages_is_spaced(hidden, rows, columns):
+    """In the forward loop, for a product of a few rows."""
+    cell = jaxrnn.lstm(D, hidden)
+    params = cell.init(jax.random.key(0))
+    traced = jax.make_jaxpr(lambda params, xs: jaxrnn.unroll(cell, params, xs))(params, jnp.ones((T, rows, D)))
+    products = [
+        equation
+        for loop in scans(traced.jaxpr)
+        for equation in loop.params["jaxpr"].jaxpr.eqns
+        if equation.primitive.name == "dot_general"
+    ]
+    assert {equation.outvars[0].aval.shape[-1] for equation in products} == {columns}
+
+
+def test_columns_between_pages_change_nothing(key, float64):
+    cell = jaxrnn.lstm(2, 128, dtype=jnp.float64)
+    params, xs = noisy_params(cell, key), normal(key, (3, 2, 2))
+
+    def both(gradient):
+        loss = lambda params: (jaxrnn.unroll(cell, params, xs, gradient=gradient)[1] ** 2).sum()
+        return jax.value_and_grad(loss)(params)
+
+    assert_trees_close(jax.jit(both, static_argnums=0)("auto"), jax.jit(both, static_argnums=0)("autodiff"))
+
+
 def test_one_row_takes_several_steps_to_an_iteration():
     """But where the loop is one kernel, which takes no longer for a step of its own."""
     assert [loop.params["unroll"] for loop in gradient_scans((1,))] == [1, 4, 1, 4]

@@ -203,8 +203,8 @@ def attending(
         carry, y, operand, saved = inner.forward(params.cell, carry, z)
         return carry, output(at, y), (at, operand), (at.query, at.weights, saved)
 
-    def prepare(params: AttendingParams) -> AttendingParams:
-        return params._replace(cell=inner.prepare(params.cell))
+    def prepare(params: AttendingParams, carry: Carry) -> AttendingParams:
+        return params._replace(cell=inner.prepare(params.cell, carry))
 
     def transpose(params: AttendingParams) -> AttendingParams:
         query = params.attention.query

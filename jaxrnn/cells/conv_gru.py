@@ -181,10 +181,10 @@ def _reset_before(convolve: Convolution) -> tuple[Callable, Adjoint]:
     squash = gates("ss", convolve.out_channels)
 
     def product(params: ConvGRUParams, operands: tuple[Array, Array]) -> Parts:
-        kernel, (h, s) = prepare(params), operands
+        kernel, (h, s) = kernels_of(params), operands
         return Parts(convolve(h, kernel.ru), convolve(s, kernel.n))
 
-    def prepare(params: ConvGRUParams) -> Parts:
+    def kernels_of(params: ConvGRUParams) -> Parts:
         return _split(params.recurrent)
 
     def forward(kernel: Parts, h_before: Array, z: Parts) -> tuple[Array, Array, tuple[Array, Array], Saved]:
@@ -205,7 +205,7 @@ def _reset_before(convolve: Convolution) -> tuple[Callable, Adjoint]:
         return dh * u + ds * r + convolve.transpose(h_before, kernel.ru, da.ru), da, da
 
     def step(params: ConvGRUParams, h: Array, z: Parts) -> tuple[Array, Array]:
-        h, y, _, _ = forward(prepare(params), h, z)
+        h, y, _, _ = forward(kernels_of(params), h, z)
         return h, y
 
-    return step, Adjoint(forward, prepare, backward, product, prepare=prepare)
+    return step, Adjoint(forward, kernels_of, backward, product, prepare=lambda params, carry: kernels_of(params))

@@ -175,7 +175,7 @@ def gru(
     adjoint, split = _reset_after(sigma, phi) if reset_after else (_reset_before(sigma, phi), None)
 
     def step(params: GRUParams, h: Array, z: Parts) -> tuple[Array, Array]:
-        h, y, _, _ = adjoint.forward(adjoint.prepare(params), h, z)
+        h, y, _, _ = adjoint.forward(adjoint.prepare(params, h), h, z)
         return h, y
 
     return Cell(init, initial_carry, step, inputs, adjoint, split=split)
@@ -253,10 +253,10 @@ def _reset_before(sigma: Activation, phi: Activation) -> Adjoint:
     """Return the adjoint of the original GRU, whose second product is of what the gates let through of the carry."""
 
     def product(params: GRUParams, operands: tuple[Array, Array]) -> Parts:
-        (kernel, bias_ru), (h, s) = prepare(params), operands
+        (kernel, bias_ru), (h, s) = weights_of(params), operands
         return Parts(recurrent_product(h, kernel.ru, bias_ru), recurrent_product(s, kernel.n))
 
-    def prepare(params: GRUParams) -> tuple[Parts, Array]:
+    def weights_of(params: GRUParams) -> tuple[Parts, Array]:
         return _split(params.recurrent), _split(params.bias).ru
 
     def forward(
@@ -292,4 +292,4 @@ def _reset_before(sigma: Activation, phi: Activation) -> Adjoint:
         kernel = _split(params.recurrent)
         return Parts(kernel.ru.T, kernel.n.T)
 
-    return Adjoint(forward, transpose, backward, product, gradients, prepare=prepare)
+    return Adjoint(forward, transpose, backward, product, gradients, prepare=lambda params, h: weights_of(params))

@@ -82,7 +82,7 @@ def _adjoint(inner: Adjoint) -> Adjoint:
         return LearnedCarryParams(dcell, jax.tree.map(jnp.zeros_like, params.carry)), dxs
 
     return inner._replace(
-        prepare=lambda params: inner.prepare(params.cell),
+        prepare=lambda params, carry: inner.prepare(params.cell, carry),
         transpose=lambda params: inner.transpose(params.cell),
         product=lambda params, operand: inner.product(params.cell, operand),
         gradients=None if cell_gradients is None else gradients,

@@ -107,10 +107,10 @@ def lem(
         return jnp.split(x, [3 * hidden_size], axis=-1)
 
     def step(params: LEMParams, carry: LEMCarry, z: Array) -> tuple[LEMCarry, Array]:
-        carry, y, _, _ = forward(prepare(params), carry, z)
+        carry, y, _, _ = forward(kernels_of(params), carry, z)
         return carry, y
 
-    def prepare(params: LEMParams) -> list[Array]:
+    def kernels_of(params: LEMParams) -> list[Array]:
         return split(params.recurrent)
 
     def forward(kernels: list[Array], carry: LEMCarry, z: Array) -> tuple[LEMCarry, Array, LEMCarry, Saved]:
@@ -130,7 +130,7 @@ def lem(
         return LEMCarry(h, c), h.astype(z.dtype), LEMCarry(h_before, c), saved
 
     def transpose(params: LEMParams) -> tuple[Array, Array]:
-        kernel_12n, kernel_m = prepare(params)
+        kernel_12n, kernel_m = kernels_of(params)
         return kernel_12n.T, kernel_m.T
 
     def backward(
@@ -146,7 +146,7 @@ def lem(
         return LEMCarry(dh_before, dc * saved.c), da, da
 
     def product(params: LEMParams, operands: LEMCarry) -> Array:
-        kernel_12n, kernel_m = prepare(params)
+        kernel_12n, kernel_m = kernels_of(params)
         return _beside(recurrent_product(operands.h, kernel_12n), recurrent_product(operands.c, kernel_m))
 
     def gradients(params: LEMParams, xs: Array, operands: LEMCarry, dzs: Array, das: Array) -> tuple[LEMParams, Array]:
@@ -155,7 +155,9 @@ def lem(
         drecurrent = _beside(weight_gradient(operands.h, das_12n), weight_gradient(operands.c, das_m))
         return LEMParams(dinput, drecurrent, dbias), dxs
 
-    adjoint = Adjoint(forward, transpose, backward, product, gradients, prepare=prepare)
+    adjoint = Adjoint(
+        forward, transpose, backward, product, gradients, prepare=lambda params, carry: kernels_of(params)
+    )
     return Cell(init, initial_carry, step, inputs, adjoint)
 
 

@@ -81,10 +81,10 @@ def minimal_gated(
     init, zeros, inputs = weights(MinimalGatedParams, "minimal_gated", (hidden_size, hidden_size), *start)
 
     def step(params: MinimalGatedParams, h: Array, z: Array) -> tuple[Array, Array]:
-        h, y, _, _ = forward(prepare(params), h, z)
+        h, y, _, _ = forward(kernels_of(params), h, z)
         return h, y
 
-    def prepare(params: MinimalGatedParams) -> tuple[Array, Array]:
+    def kernels_of(params: MinimalGatedParams) -> tuple[Array, Array]:
         return _halves(params.recurrent)
 
     def forward(
@@ -98,7 +98,7 @@ def minimal_gated(
         return h, h.astype(z.dtype), (h_before, s), Saved(_beside(f, n), h_before)
 
     def transpose(params: MinimalGatedParams) -> tuple[Array, Array]:
-        kernel_f, kernel_n = prepare(params)
+        kernel_f, kernel_n = kernels_of(params)
         return kernel_f.T, kernel_n.T
 
     def backward(transposed: tuple[Array, Array], saved: Saved, dh: Array, dy: Array) -> tuple[Array, Array, Array]:
@@ -111,7 +111,7 @@ def minimal_gated(
         return dh * (1 - f) + ds * f + recurrent_product(df, transposed_f), da, da
 
     def product(params: MinimalGatedParams, operands: tuple[Array, Array]) -> Array:
-        (kernel_f, kernel_n), (h, s) = prepare(params), operands
+        (kernel_f, kernel_n), (h, s) = kernels_of(params), operands
         return _beside(recurrent_product(h, kernel_f), recurrent_product(s, kernel_n))
 
     def gradients(
@@ -122,7 +122,13 @@ def minimal_gated(
         drecurrent = _beside(weight_gradient(hs_before, dfs), weight_gradient(ss, dns))
         return MinimalGatedParams(dinput, drecurrent, dbias), dxs
 
-    return Cell(init, zeros, step, inputs, Adjoint(forward, transpose, backward, product, gradients, prepare=prepare))
+    return Cell(
+        init,
+        zeros,
+        step,
+        inputs,
+        Adjoint(forward, transpose, backward, product, gradients, prepare=lambda params, carry: kernels_of(params)),
+    )
 
 
 def _halves(x: Array) -> tuple[Array, Array]:
