@@ -95,7 +95,7 @@ def bptt(
 class Run(NamedTuple):
     """One unroll, checked and made ready for its loop.
 
-    zs: what `Cell.inputs` made of xs; None before.
+    zs: what `Cell.inputs` made of xs; before, shapes and dtypes of that.
     init: the cell's own initial carry; None where no reset needs it.
     """
 
@@ -154,7 +154,7 @@ def check(
     if time > 0:
         checks.step(cell, params, carry, zs)
     axes = varying_axes((params, xs, carry, init, steps))
-    return Run(batch, xs, None, *vary_over(axes, (carry, init, steps)))
+    return Run(batch, xs, zs, *vary_over(axes, (carry, init, steps)))
 
 
 def with_inputs(cell: Cell, params: Params, run: Run, key: Array | None) -> Run:

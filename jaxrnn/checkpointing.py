@@ -86,7 +86,7 @@ def unroll_in_segments(
     checkpoint: str | int,
     reverse: bool,
     unroll: int,
-    unroll_run: Callable[[Run], tuple[Carry, Any]],
+    unroll_run: Callable[[Params, Run], tuple[Carry, Any]],
 ) -> tuple[Carry, Any]:
     """Return (final carry, ys) of ``run``, whose zs are not made yet, by ``unroll_run`` a segment at a time."""
     length = segment_length(checkpoint, jax.tree.leaves(run.xs)[0].shape[0])
@@ -105,7 +105,9 @@ def unroll_in_segments(
         assert cell.adjoint is not None
         final, ys = _by_carries(cell, cell.adjoint, params, run, part_of, every_step, length, reverse, unroll)
     else:
-        segment = jax.checkpoint(lambda carry, part: unroll_run(part_of(params, carry, part)), prevent_cse=False)
+        segment = jax.checkpoint(
+            lambda carry, part: unroll_run(params, part_of(params, carry, part)), prevent_cse=False
+        )
         final, ys = in_segments(segment, run.carry, every_step, length, reverse)
     if run.steps.restart_last is not None:
         final = select(run.steps.restart_last, run.init, final)

@@ -9,6 +9,7 @@ from jaxrnn import checks
 from jaxrnn.bptt import Run, check, with_inputs
 from jaxrnn.checkpointing import check_checkpoint, unroll_in_segments
 from jaxrnn.engine import unroll_by_adjoint
+from jaxrnn.parts import pays_in_parts, unroll_in_parts
 from jaxrnn.steps import Steps, select, zero_unless
 from jaxrnn.types import Array, Carry, Cell, Params
 
@@ -87,19 +88,22 @@ def unroll(
     if checks.symbolic(jax.tree.leaves(run.xs)[0].shape[0]):
         unroll, checkpoint = 1, None  # of so many steps that nobody knows, in a program that is exported
 
-    def unroll_run(run: Run) -> tuple[Carry, Any]:
-        inexact = _all_inexact((run.zs, run.carry))
-        if gradient == "manual" and not inexact:
-            raise ValueError('gradient: "manual" needs floating inputs and a floating carry; use "auto" or "autodiff"')
-        if gradient == "autodiff" or cell.adjoint is None or not inexact:
+    adjoint = cell.adjoint if gradient != "autodiff" and _all_inexact((run.zs, run.carry)) else None
+    if gradient == "manual" and adjoint is None:
+        raise ValueError('gradient: "manual" needs floating inputs and a floating carry; use "auto" or "autodiff"')
+
+    def unroll_run(params: Params, run: Run) -> tuple[Carry, Any]:
+        if adjoint is None:
             return unroll_by_scan(cell, params, run, reverse, unroll)
-        return unroll_by_adjoint(cell.adjoint, params, run, reverse, unroll)
+        return unroll_by_adjoint(adjoint, params, run, reverse, unroll)
 
     if jax.tree.leaves(run.xs)[0].shape[0] == 0:
         return unroll_by_scan(cell, params, with_inputs(cell, params, run, key), reverse, unroll)
-    if checkpoint is None:
-        return unroll_run(with_inputs(cell, params, run, key))
-    return unroll_in_segments(cell, params, run, key, checkpoint, reverse, unroll, unroll_run)
+    if checkpoint is not None:
+        return unroll_in_segments(cell, params, run, key, checkpoint, reverse, unroll, unroll_run)
+    if adjoint is not None and key is None and pays_in_parts(cell, adjoint, params, run):
+        return unroll_in_parts(cell, params, run, reverse, unroll_run)
+    return unroll_run(params, with_inputs(cell, params, run, key))
 
 
 def unroll_by_scan(cell: Cell, params: Params, run: Run, reverse: bool, unroll: int) -> tuple[Carry, Any]:

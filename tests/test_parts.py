@@ -1,0 +1,139 @@
+"""Long sequences without a gradient: inputs made a few steps at a time, and nothing else is different."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from jaxrnn import parts
+from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal
+from tests.test_engine import scans
+
+T, B = 11, 2  # parts of 4, 4 and 3 steps
+OPTIONS = {
+    "lengths": np.array([11, 6]),
+    "mask": np.arange(T * B).reshape(T, B) % 4 != 1,
+    "resets": np.arange(T * B).reshape(T, B) % 3 == 0,
+}
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch):
+    monkeypatch.setattr(parts, "LARGE", 0)
+    monkeypatch.setattr(parts, "ROWS", 1)
+
+
+def depths(function: Any, *arguments: Any) -> list[int]:
+    """Return how many scans there are within each: a sequence in parts has a loop in a loop."""
+    traced = jax.make_jaxpr(lambda *arguments: function(*arguments))(*arguments)  # a new one, or JAX knows it
+    return [len(list(scans(equation.params["jaxpr"].jaxpr))) for equation in scans(traced.jaxpr)]
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize(
+    "name", ["vanilla-tanh", "lstm", "gru-before", "conv-gru-1d", "learned-gru-after", "user-lstm"]
+)
+def test_parts_are_the_whole(name, reverse, key, float64, everything_is_large):
+    """Values and gradients, with and without lengths, masks and resets."""
+    entry = BY_NAME[name]
+    cell = entry.cell(jnp.float64)
+    params, xs = noisy_params(cell, key), normal(key, (T, B, *entry.features))
+
+    def both(gradient):
+        def run(params, xs, **options):
+            carry, ys = jaxrnn.unroll(cell, params, xs, gradient=gradient, reverse=reverse, **options)
+            return (ys**2).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(carry)), (carry, ys)
+
+        plain, masked = run(params, xs)[1], run(params, xs, **OPTIONS)[1]
+        return plain, masked, jax.value_and_grad(run, (0, 1), has_aux=True)(params, xs, **OPTIONS)
+
+    assert_trees_close(jax.jit(both, static_argnums=0)("auto"), jax.jit(both, static_argnums=0)("autodiff"))
+    assert max(depths(lambda params, xs: jaxrnn.unroll(cell, params, xs), params, xs)) > 0
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2, 3)], ids=str)
+def test_any_batch_axes_and_vmap(batch, key, float64, everything_is_large):
+    cell = jaxrnn.gru(2, 3, dtype=jnp.float64)
+    params, xs = noisy_params(cell, key), normal(key, (T, 2, *batch, 2))
+
+    def run(gradient):
+        unroll = lambda params, xs: jaxrnn.unroll(cell, params, xs, gradient=gradient)
+        return jax.vmap(unroll, (None, 1), 1)(params, xs)
+
+    assert_trees_close(jax.jit(run, static_argnums=0)("auto"), jax.jit(run, static_argnums=0)("autodiff"))
+
+
+def test_inside_shard_map(key, float64, everything_is_large):
+    """Forward alone, and with the gradient, whose sum over devices `jax.vjp` must not miss."""
+    cell = jaxrnn.lstm(2, 3, dtype=jnp.float64)
+    params, xs = noisy_params(cell, key), normal(key, (T, B, 2))
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec
+    unroll = lambda params, xs: jaxrnn.unroll(cell, params, xs)[1]
+    loss = lambda params, xs: (unroll(params, xs) ** 2).sum()
+    specs = {"mesh": mesh, "in_specs": (spec(), spec(None, "rows"))}
+    sharded = jax.shard_map(unroll, out_specs=spec(None, "rows"), **specs)
+    sharded_gradient = jax.shard_map(jax.grad(loss), out_specs=spec(), **specs)
+    assert max(depths(sharded, params, xs)) > 0
+    assert_trees_close(jax.jit(sharded)(params, xs), jax.jit(unroll)(params, xs))
+    assert_trees_close(jax.jit(sharded_gradient)(params, xs), jax.jit(jax.grad(loss))(params, xs))
+
+
+def test_the_largest_array_is_never_made():
+    """Of 20 MB of zs, four times the outputs, a compiled forward pass holds next to nothing."""
+    cell = jaxrnn.lstm(1, 128)
+    params = jax.eval_shape(cell.init, jax.random.key(0))
+    xs = jax.ShapeDtypeStruct((640, 16, 1), jnp.float32)
+    forward = lambda params, xs: jaxrnn.unroll(cell, params, xs)[1]
+    compiled = jax.jit(forward).lower(params, xs).compile()
+    assert re.search(r"\w+\[640,16,128\]", compiled.as_text())
+    assert not re.search(r"\w+\[640,16,512\]", compiled.as_text())
+    assert compiled.memory_analysis().temp_size_in_bytes < 2**20
+
+
+def test_short_sequences_and_noise_are_of_one_piece(key, monkeypatch):
+    cell = jaxrnn.zoneout(jaxrnn.lstm(2, 3), 0.5)
+    params, xs = cell.init(key), jnp.ones((T, B, 2))
+    unroll = lambda params, xs, key: jaxrnn.unroll(cell, params, xs, key=key)
+    monkeypatch.setattr(parts, "ROWS", 1)
+    assert max(depths(unroll, params, xs, None)) == 0
+    monkeypatch.setattr(parts, "LARGE", 0)
+    assert max(depths(unroll, params, xs, None)) > 0
+    assert max(depths(unroll, params, xs[:4], None)) == 0
+    assert max(depths(unroll, params, xs, key)) == 0  # one draw may be for a whole sequence
+
+
+@pytest.mark.parametrize("where", ["inputs", "update"])
+def test_what_a_cell_closes_over_has_its_gradient_or_an_error(where, key, everything_is_large):
+    """As where a sequence is of one piece: the inputs may close over what is differentiated, the step may not."""
+
+    def loss(scale, gradient):
+        factor = lambda here: scale if here == where else 1.0
+        cell = jaxrnn.split_cell(
+            init=lambda key: 0.5 * jnp.eye(2),
+            initial_carry=lambda params, batch=(): jnp.zeros((*batch, 2)),
+            recur=lambda params, h: h @ params,
+            update=lambda h, z, a: (jnp.tanh(factor("update") * z + a),) * 2,
+            inputs=lambda params, xs, key=None: factor("inputs") * xs,
+        )
+        return jaxrnn.unroll(cell, cell.init(key), jnp.ones((T, B, 2)), gradient=gradient)[1].sum()
+
+    if where == "inputs":
+        assert_trees_close(jax.grad(loss)(0.3, "auto"), jax.grad(loss)(0.3, "autodiff"), 1e-5)
+    else:
+        with pytest.raises(TypeError, match=r'closes over .* gradient="autodiff"'):
+            jax.grad(loss)(0.3, "auto")
+
+
+def test_forward_mode_and_second_derivatives_raise(key, everything_is_large):
+    cell = jaxrnn.vanilla(2, 3)
+    params, xs = cell.init(key), jnp.ones((T, B, 2))
+    loss = lambda params: (jaxrnn.unroll(cell, params, xs)[1] ** 2).sum()
+    with pytest.raises(TypeError, match='pass gradient="autodiff"'):
+        jax.jvp(loss, (params,), (params,))
+    with pytest.raises(TypeError, match='pass gradient="autodiff"'):
+        jax.make_jaxpr(jax.hessian(loss))(params)
