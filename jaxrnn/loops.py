@@ -7,7 +7,7 @@ dtype is at hand: the factors that the backward step needs over zs, the cotangen
 the outputs, or over the factors. A third of the memory is not allocated, zeroed and mapped in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 from typing import Any
 
@@ -26,13 +26,13 @@ def stacked_scan(
     """Return (final carry, outputs) of ``step`` over the leading axis of ``buffers`` and ``inputs``."""
     stored = _Stored()
 
-    def body(carry: Any, at_t: tuple[Any, Any]) -> tuple[Any, list[Array]]:
+    def body(carry: Any, at_t: tuple[Any, Any]) -> tuple[Any, dict[int, Array]]:
         buffer_t, input_t = at_t
         after, outputs_t = step(carry, buffer_t, input_t)
         return after, stored.arrays(outputs_t, buffer_t, carry, after)
 
     final, arrays = jax.lax.scan(body, carry, (buffers, inputs), reverse=reverse, unroll=unroll)
-    return final, stored.outputs(arrays, buffers, carry, reverse)
+    return final, stored.outputs(arrays, buffers, carry, final, reverse)
 
 
 def ahead_scan(
@@ -42,7 +42,7 @@ def ahead_scan(
     stored = _Stored()
     length = jax.tree.leaves((buffers, inputs))[0].shape[0]
 
-    def body(state: tuple[Any, Any], at_t: tuple[Array, Any]) -> tuple[Any, list[Array]]:
+    def body(state: tuple[Any, Any], at_t: tuple[Array, Any]) -> tuple[Any, dict[int, Array]]:
         carry, buffer_t = state
         t, input_t = at_t
         after, outputs_t = step(carry, buffer_t, input_t)
@@ -50,7 +50,7 @@ def ahead_scan(
 
     state = carry, _at(length - 1 if reverse else 0, buffers)
     (final, _), arrays = jax.lax.scan(body, state, (jnp.arange(length), inputs), reverse=reverse, unroll=unroll)
-    return final, stored.outputs(arrays, buffers, carry, reverse)
+    return final, stored.outputs(arrays, buffers, carry, final, reverse)
 
 
 def in_place_scan(
@@ -60,37 +60,39 @@ def in_place_scan(
     stored = _Stored()
     leaves, structure = jax.tree.flatten(buffers)
 
-    def first_step(carry: Any, buffers: Any, inputs: Any) -> list[Array]:
+    def first_step(carry: Any, buffers: Any, inputs: Any) -> dict[int, Array]:
         buffer_t, input_t = jax.tree.map(lambda leaf: leaf[0], (buffers, inputs))
         after, outputs_t = step(carry, buffer_t, input_t)
         return stored.arrays(outputs_t, buffer_t, carry, after)
 
     arrays = jax.eval_shape(first_step, carry, buffers, inputs)
     over = _written_over(arrays, {n: leaf for n, leaf in enumerate(leaves) if n not in stored.places})
-    read = {n: leaf for n, leaf in enumerate(leaves) if n not in over}
+    # The carry as a step takes it is needed on the way back. So where it has memory of its own, it is stored, and not
+    # as the step leaves it: there is no array of outputs then if nobody reads them, as with a loss on the last alone.
+    stored.as_taken(arrays.keys() - over.keys())
+    read = {n: leaf for n, leaf in enumerate(leaves) if n not in over.values()}
 
     update = partial(jax.lax.dynamic_update_index_in_dim, axis=0, allow_negative_indices=False)
 
-    def body(state: tuple[Any, Any, Any], at_t: tuple[Any, dict[int, Array], Any]) -> tuple[Any, list[Array]]:
+    def body(state: tuple[Any, Any, Any], at_t: tuple[Any, dict[int, Array], Any]) -> tuple[Any, dict[int, Array]]:
         carry, written, next_t = state
         t, read_t, input_t = at_t
         buffer_t = structure.unflatten([{**read_t, **next_t}[n] for n in range(len(leaves))])
         after, outputs_t = step(carry, buffer_t, input_t)
-        placed = list(zip(over, stored.arrays(outputs_t, buffer_t, carry, after), strict=True))
-        written = {n: update(written[n], array, t) for n, array in placed if n is not None}
+        arrays = stored.arrays(outputs_t, buffer_t, carry, after)
+        written = {n: update(written[n], arrays.pop(place), t) for place, n in over.items()}
         # The next step's part, read from the buffer as it is now: a step that read the buffer as it was before, in
         # however many fusions, would have XLA copy the whole of it to keep it for them, at every step.
         next_t = _at(t - 1 if reverse else t + 1, written)
-        return (after, written, next_t), [array for n, array in placed if n is None]
+        return (after, written, next_t), arrays
 
     length = jax.tree.leaves((buffers, inputs))[0].shape[0]
-    written = {n: leaves[n] for n in over if n is not None}
+    written = {n: leaves[n] for n in over.values()}
     state = carry, written, _at(length - 1 if reverse else 0, written)
     every_step = jnp.arange(length), read, inputs
     (final, written, _), stacked = jax.lax.scan(body, state, every_step, reverse=reverse, unroll=unroll)
-    rest = iter(stacked)
-    arrays = [next(rest) if n is None else written[n] for n in over]
-    return final, stored.outputs(arrays, buffers, carry, reverse)
+    arrays = stacked | {place: written[n] for place, n in over.items()}
+    return final, stored.outputs(arrays, buffers, carry, final, reverse)
 
 
 def of_one_row(scan: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,47 +119,65 @@ def _at(t: Any, buffers: Any) -> Any:
     return jax.tree.map(index, buffers)
 
 
-def _written_over(arrays: list[Any], free: dict[int, Any]) -> list[int | None]:
-    """Return for each array of a step the number of the free leaf ``[T, ...]`` it is written over, each taken once."""
-    over = []
-    for array in arrays:
-        fits = (n for n, leaf in free.items() if (leaf.shape[1:], leaf.dtype) == (array.shape, array.dtype))
-        over.append(next(fits, None))
-        free = {n: leaf for n, leaf in free.items() if n != over[-1]}
+def _written_over(arrays: dict[int, Any], free: dict[int, Any]) -> dict[int, int]:
+    """Return for arrays of a step the number of the free leaf ``[T, ...]`` they are written over, each taken once."""
+    over: dict[int, int] = {}
+    for place, array in arrays.items():
+        for n, leaf in free.items():
+            if n not in over.values() and (leaf.shape[1:], leaf.dtype) == (array.shape, array.dtype):
+                over[place] = n
+                break
     return over
 
 
 class _Stored:
     """What of a step's outputs is stored: an array that is there twice once, one of the step's buffers not at all.
 
-    Nor is a part of the carry as the step takes it, if what the step leaves of it is there: of all steps together,
-    it is the same array one step later.
+    Of a part of the carry that is there as the step takes it and as it leaves it, one is stored: of all steps
+    together, the other is the same array one step earlier or later. Places number the step's buffers, then its outputs.
     """
 
-    def arrays(self, outputs_t: Any, buffer_t: Any, before: Carry, after: Carry) -> list[Array]:
-        """Return the leaves of one step's outputs that are new, each once."""
+    befores: frozenset[int] = frozenset()  # the places of parts of the carry that are stored as the step takes them
+
+    def as_taken(self, afters: Set[int]) -> None:
+        """Store parts of the carry as the step takes them, where they were to be stored as it leaves them."""
+        once = [after for _, after in self.pairs.values()]
+        self.befores = frozenset(
+            before for before, (_, after) in self.pairs.items() if after in afters and once.count(after) == 1
+        )
+
+    def arrays(self, outputs_t: Any, buffer_t: Any, before: Carry, after: Carry) -> dict[int, Array]:
+        """Return what is stored of one step's outputs, by places."""
         given, leaves = jax.tree.leaves(buffer_t), jax.tree.leaves(outputs_t)
         place = {id(leaf): number for number, leaf in reversed(list(enumerate([*given, *leaves])))}
         taken, left = jax.tree.leaves(before), jax.tree.leaves(after)
         part = {id(leaf): number for number, leaf in enumerate(taken)}
-        # Where an output is a part of the carry as it came: which part, and where that part as it leaves is stored.
-        self.earlier = {
+        # Where an output is a part of the carry as it came: which part, and the place of that part as it leaves.
+        self.pairs = {
             place[id(leaf)]: (number, place[id(left[number])])
             for leaf in leaves
             if (number := part.get(id(leaf))) is not None and id(left[number]) in place.keys() - part.keys()
         }
         self.structure = jax.tree.structure(outputs_t)
         self.places = [place[id(leaf)] for leaf in leaves]
-        self.new = sorted({number for number in self.places if number >= len(given)} - self.earlier.keys())
-        return [leaves[number - len(given)] for number in self.new]
+        derived = {after if before in self.befores else before for before, (_, after) in self.pairs.items()}
+        new = sorted({number for number in self.places if number >= len(given)} - derived)
+        return {number: leaves[number - len(given)] for number in new}
 
-    def outputs(self, arrays: list[Array], buffers: Any, carry: Carry, reverse: bool) -> Any:
-        """Return the outputs of all steps, from the arrays stored."""
-        known = dict(enumerate(jax.tree.leaves(buffers))) | dict(zip(self.new, arrays, strict=True))
-        first = jax.tree.leaves(carry)
-        for number, (part, later) in self.earlier.items():
-            known[number] = one_step_earlier(known[later], first[part], reverse)
+    def outputs(self, arrays: dict[int, Array], buffers: Any, first: Carry, last: Carry, reverse: bool) -> Any:
+        """Return the outputs of all steps, from the arrays stored and the carry before and after all of them."""
+        known = dict(enumerate(jax.tree.leaves(buffers))) | arrays
+        for before, (part, after) in self.pairs.items():
+            if before in self.befores:
+                known[after] = one_step_later(known[before], jax.tree.leaves(last)[part], reverse)
+            else:
+                known[before] = one_step_earlier(known[after], jax.tree.leaves(first)[part], reverse)
         return self.structure.unflatten([known[place] for place in self.places])
+
+
+def one_step_later(before: Array, last: Array, reverse: bool) -> Array:
+    """Return the carry after every step from that before every step ``[T, ...]`` and that after the last."""
+    return jnp.concatenate([last[None], before[:-1]] if reverse else [before[1:], last[None]])
 
 
 def one_step_earlier(after: Array, first: Array, reverse: bool) -> Array:

@@ -123,6 +123,20 @@ def test_the_forward_loop_writes_every_state_once(name, written):
     assert len(re.findall(rf"\w+\[{T},{B},\d+\]", forward.split(" while(")[0])) == written
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru-after"])
+def test_outputs_that_nobody_reads_are_no_array(name):
+    """The loop keeps the carry before each step, for the gradient of U, and the outputs are made of it, if they are."""
+    cell = BY_NAME[name].factory(D, 64, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
+    params, xs = noisy_params(cell, jax.random.key(0)), jnp.ones((T, 16, D))
+    bytes_of = []
+    for read in (slice(None), slice(-1, None)):
+        loss = lambda params, xs, read=read: (jaxrnn.unroll(cell, params, xs)[1][read] ** 2).sum()
+        compiled: Any = jax.jit(jax.grad(loss)).lower(params, xs).compile()
+        bytes_of.append(compiled.memory_analysis().temp_size_in_bytes)
+    one_array = 4 * T * 16 * 64
+    assert bytes_of[0] - bytes_of[1] > 0.8 * one_array
+
+
 def test_what_the_loss_reads_is_not_copied_for_the_way_back():
     """Vanilla's y is what its slope is made of, and others read y: so the cotangents are written over those of y."""
     cell = jaxrnn.vanilla(D, H)
