@@ -5,10 +5,12 @@ chain rule, (∂c_{t-1}, ∂z_t, ∂a_t) = update'ᵀ (∂c_t, ∂y_t) and ∂c_
 a time; the parameters' gradient Σ_t (∂a_t/∂θ)ᵀ ∂a_t is one contraction over all steps, after the loop.
 """
 
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, Split, pass_through
@@ -70,11 +72,12 @@ def split_cell(
     return Cell(init, initial_carry, step, inputs, split_adjoint(split), feature_axes, split)
 
 
-# Arithmetic, and what only moves numbers about, by JAX's names: it costs less than to read what was kept of it.
+# Arithmetic, and what only moves numbers about, by JAX's names: it costs less than to read what was kept of it. But a
+# part of an array is kept, or the whole of it would have to be.
 CHEAP = {
     "abs", "add", "add_any", "and", "broadcast_in_dim", "clamp", "concatenate", "convert_element_type", "copy",
     "eq", "ge", "gt", "integer_pow", "le", "lt", "max", "min", "mul", "ne", "neg", "not", "or", "reshape", "rev",
-    "select_n", "sign", "slice", "split", "squeeze", "square", "sub", "transpose",
+    "select_n", "sign", "squeeze", "square", "sub", "transpose",
 }  # fmt: skip
 
 
@@ -82,6 +85,21 @@ def itself(carry: Carry, z: Any) -> Carry:
     """Return ``carry``: what most products see of it."""
     del z
     return carry
+
+
+class Kept(NamedTuple):
+    """What the way back needs of a step.
+
+    carry: as the step took it.
+    z: what the step read; None where nothing on the way back reads it.
+    beside: in its place, arrays side by side that have its shape together, so that the loop writes them over it.
+    arrays: all others that were kept.
+    """
+
+    carry: Carry
+    z: Any
+    beside: Array | None
+    arrays: list[Array]
 
 
 def split_adjoint(split: Split, seen: Callable[[Carry, Any], Carry] = itself) -> Adjoint:
@@ -93,27 +111,74 @@ def split_adjoint(split: Split, seen: Callable[[Carry, Any], Carry] = itself) ->
     costly = lambda primitive, *_, **__: str(primitive) not in CHEAP
     update = jax.checkpoint(split.update, policy=costly, prevent_cse=False)
 
-    def forward(params: Params, carry: Carry, z: Any) -> tuple[Carry, Any, Any, Any]:
+    def forward(params: Params, carry: Carry, z: Any) -> tuple[Carry, Any, Any, Kept]:
         operand = seen(carry, z)
         (after, y), transpose = jax.vjp(update, carry, z, recur(params, operand))
-        kept = [leaf for leaf in jax.tree.leaves(transpose) if _has_rows(leaf, carry)]
-        return after, y, operand, (carry, z, kept)
+        leaves = jax.tree.leaves(transpose)
+        arrays = [leaf for leaf in leaves if _has_rows(leaf, carry)]
+        # What has no rows is not kept, and may be computed again from z.
+        computed_again = any(not _has_rows(leaf, carry) and not checks.concrete(leaf) for leaf in leaves)
+        over_z = [] if seen is not itself or computed_again else _filling(z, arrays, carry)
+        if not over_z:
+            return after, y, operand, Kept(carry, z, None, arrays)
+        beside = jnp.concatenate([arrays[number] for number in over_z], axis=-1)
+        rest = [leaf for number, leaf in enumerate(arrays) if number not in over_z]
+        return after, y, operand, Kept(carry, None, beside, rest)
 
-    def backward(params: Params, saved: Any, dcarry: Carry, dy: Any) -> tuple[Carry, Any, Any]:
-        before, z, kept = saved
+    def backward(params: Params, saved: Kept, dcarry: Carry, dy: Any) -> tuple[Carry, Any, Any]:
+        before = saved.carry
+        z = saved.z if saved.beside is None else saved.beside  # of the shape of z, which is all that is needed of it
         a, recur_transpose = jax.vjp(lambda carry: recur(params, seen(carry, z)), before)
         # The transpose again, for its structure; what a kept array takes the place of, the compiler does not compute.
         leaves, structure = jax.tree.flatten(jax.vjp(update, before, z, a)[1])
-        rest = iter(kept)
-        leaves = [next(rest) if _has_rows(leaf, before) else leaf for leaf in leaves]
+        arrays = iter(_apart(saved, [leaf for leaf in leaves if _has_rows(leaf, before)]))
+        leaves = [next(arrays) if _has_rows(leaf, before) else leaf for leaf in leaves]
         dbefore, dz, da = jax.tree.unflatten(structure, leaves)((dcarry, dy))
+        if _reads_the_sum(split.update, before, z, a):
+            da = dz
         (through_product,) = recur_transpose(da)
-        return jax.tree.map(jax.numpy.add, dbefore, through_product), dz, da
+        return jax.tree.map(jnp.add, dbefore, through_product), dz, da
 
     return Adjoint(forward, lambda params: params, backward, recur)
 
 
 def _has_rows(leaf: Any, carry: Carry) -> bool:
     """Return whether an array has a row for every sequence of the batch, as those of ``carry`` have."""
-    shapes = [jax.numpy.shape(each) for each in (leaf, *jax.tree.leaves(carry)[:1])]
+    shapes = [jnp.shape(each) for each in (leaf, *jax.tree.leaves(carry)[:1])]
     return len(shapes) == 2 and all(shapes) and shapes[0][0] == shapes[1][0]
+
+
+def _filling(z: Any, arrays: list[Array], carry: Carry) -> list[int]:
+    """Return the numbers of arrays that have the shape and dtype of z side by side; none if there are none."""
+    if not getattr(z, "shape", ()):
+        return []
+    there = {id(leaf) for leaf in jax.tree.leaves((carry, z))}  # and stored for no more memory
+    numbers, room = [], z.shape[-1]
+    for number, array in enumerate(arrays):
+        fits = (array.shape[:-1], array.dtype) == (z.shape[:-1], z.dtype) and array.shape[-1] <= room
+        if fits and id(array) not in there:
+            numbers.append(number)
+            room -= array.shape[-1]
+    return [] if room else numbers
+
+
+def _apart(saved: Kept, like: list[Array]) -> list[Array]:
+    """Return all arrays that were kept, of the shapes and in the order of ``like``."""
+    if saved.beside is None:
+        return saved.arrays
+    over_z, rest = _filling(saved.beside, like, saved.carry), iter(saved.arrays)
+    ends = itertools.accumulate(like[number].shape[-1] for number in over_z)
+    parts = dict(zip(over_z, jnp.split(saved.beside, list(ends)[:-1], axis=-1), strict=True))
+    return [parts[number] if number in parts else next(rest) for number in range(len(like))]
+
+
+def _reads_the_sum(update: Callable[..., Any], carry: Carry, z: Any, a: Any) -> bool:
+    """Return whether `update` reads z + a alone, so that the cotangents of both are one array."""
+    if not hasattr(z, "shape") or not hasattr(a, "shape"):
+        return False
+    jaxpr = jax.make_jaxpr(update)(carry, z, a).jaxpr
+    both = {id(variable) for variable in jaxpr.invars[-2:]}
+    read = lambda atoms: {id(atom) for atom in atoms} & both
+    readers = [equation for equation in jaxpr.eqns if read(equation.invars)]
+    is_sum = len(readers) == 1 and readers[0].primitive.name == "add" and read(readers[0].invars) == both
+    return is_sum and not read(jaxpr.outvars)
