@@ -32,13 +32,15 @@ def part_length(batch: tuple[int, ...]) -> int:
 
 
 def pays_in_parts(cell: Cell, adjoint: Adjoint, params: Params, run: Run) -> bool:
-    """Whether zs, of which ``run`` has the shapes, are so large, and the cell reads nothing but its arguments."""
+    """Whether zs, of which ``run`` has the shapes, are so large, on a CPU, and the cell reads its arguments alone."""
 
     def step(params: Params, xs: Any, carry: Carry) -> Any:
         z = jax.tree.map(lambda leaf: leaf[0], cell.inputs(params, xs))
         return adjoint.forward(adjoint.prepare(params, carry), carry, z)
 
     zs = jax.tree.leaves(run.zs)
+    if jax.default_backend() != "cpu":  # a GPU wants large products, and few
+        return False
     if any(checks.symbolic(axis) for leaf in zs for axis in leaf.shape):
         return False
     large = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in zs) > LARGE

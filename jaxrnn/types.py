@@ -153,8 +153,9 @@ class Cell(NamedTuple):
     initial_carry: ``(params, batch_shape=()) -> carry``.
     step: ``(params, carry, z) -> (carry, y)``. The sequential part, for any batch axes.
     inputs: ``(params, xs [T, *B, D], key=None) -> zs [T, *B, ...]``. All that does not need the carry:
-        one product for all T·B rows. Noise is drawn here, from ``key``, for every step or once for all
-        of them, and travels in zs. One input alone is a sequence with T = 1.
+        one product for all T·B rows. Without a key, a step of zs is made of that step of xs alone: one
+        input is a sequence with T = 1, and a long sequence may come in parts. Noise is drawn here, from
+        ``key``, for every step or once for all of them, and travels in zs.
     adjoint: how `unroll` differentiates the step; None for plain autodiff of the scan.
     feature_axes: how many trailing axes of xs are features (1; more where they are spatial).
     split: the step cut at its product; None where it cannot be.

@@ -134,6 +134,30 @@ def test_what_a_cell_closes_over_has_its_gradient_or_an_error(where, key, everyt
             jax.grad(loss)(0.3, "auto")
 
 
+def test_tokens_as_inputs(key, float64, everything_is_large):
+    """Integers have no gradient, and those of the parameters need none of them."""
+
+    def update(h, z, a):
+        h = jnp.tanh(z + a)
+        return h, h
+
+    cell = jaxrnn.split_cell(
+        init=lambda key: {"table": normal(key, (5, 2)), "recurrent": 0.5 * jnp.eye(2)},
+        initial_carry=lambda params, batch_shape=(): jnp.zeros((*batch_shape, 2)),
+        recur=lambda params, h: h @ params["recurrent"],
+        update=update,
+        inputs=lambda params, xs, key=None: params["table"][xs],
+        feature_axes=0,
+    )
+    params, tokens = cell.init(key), np.arange(T * B).reshape(T, B) % 5
+
+    def both(gradient):
+        loss = lambda params: (jaxrnn.unroll(cell, params, jnp.asarray(tokens), gradient=gradient)[1] ** 2).sum()
+        return jax.value_and_grad(loss)(params)
+
+    assert_trees_close(jax.jit(both, static_argnums=0)("auto"), jax.jit(both, static_argnums=0)("autodiff"))
+
+
 def test_forward_mode_and_second_derivatives_raise(key, everything_is_large):
     cell = jaxrnn.vanilla(2, 3)
     params, xs = cell.init(key), jnp.ones((T, B, 2))

@@ -38,9 +38,9 @@ def split_cell(
             may be part of ``a`` too, broadcast to the batch.
         update: ``(carry, z, a) -> (carry, y)``, the rest of the step. It must not close over
             parameters: they would be constants to its gradient.
-        inputs: ``(params, xs [T, *B, D], key=None) -> zs [T, *B, ...]``, the part before the loop; xs
-            itself unless given. On a CPU, a product of all steps is fastest of a matrix,
-            ``xs.reshape(-1, D) @ params.input``, and a bias costs least as part of ``a``.
+        inputs: ``(params, xs [T, *B, D], key=None) -> zs [T, *B, ...]``, the part before the loop, of
+            each step from that step of xs; xs itself unless given. On a CPU, a product of all steps is
+            fastest of a matrix, ``xs.reshape(-1, D) @ params.input``, and a bias costs least as part of ``a``.
         feature_axes: how many trailing axes of xs are features.
 
     Raises:
