@@ -76,8 +76,8 @@ def split_cell(
 # part of an array is kept, or the whole of it would have to be.
 CHEAP = {
     "abs", "add", "add_any", "and", "broadcast_in_dim", "clamp", "concatenate", "convert_element_type", "copy",
-    "eq", "ge", "gt", "integer_pow", "le", "lt", "max", "min", "mul", "ne", "neg", "not", "or", "reshape", "rev",
-    "select_n", "sign", "squeeze", "square", "sub", "transpose",
+    "eq", "ge", "gt", "integer_pow", "le", "lt", "max", "min", "mul", "ne", "neg", "not", "one_minus_square",
+    "or", "reshape", "rev", "select_n", "sign", "squeeze", "square", "sub", "transpose",
 }  # fmt: skip
 
 
