@@ -20,7 +20,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jax.interpreters import partial_eval
 
 SMALL_CALL = {"xla_cpu_small_call": "true", "inlineable": "false"}
-TESTED = ((0, 10), (0, 11))  # versions of JAX
+TESTED = ((0, 10), (0, 11), (0, 12))  # versions of JAX
 LARGEST_KERNEL = 2**17  # elements of a matrix in a product; with larger ones, two cores are faster than one function
 LARGEST_SUM = 2**11  # elements; larger ones go to a library, which the function cannot call
 

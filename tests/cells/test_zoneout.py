@@ -137,7 +137,7 @@ def test_an_output_that_is_no_part_of_the_carry_is_the_cell_s_own(key):
     params, xs, carry = drawn(plain, key)
     (noisy,) = jax.tree.leaves(first_step(jaxrnn.zoneout(plain, 0.5), params, carry, xs, key)[1])
     _, expected = first_step(plain, params, carry, xs, None)
-    assert_trees_close(noisy, expected, tolerance=0)
+    assert_trees_close(noisy, expected, tolerance=1e-15)  # of two programs, one of which may round once more
 
 
 def test_all_carries_are_those_after_the_noise(key):
