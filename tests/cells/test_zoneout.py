@@ -135,9 +135,10 @@ def test_an_output_in_another_dtype_than_the_carry_is_the_carry_s(key):
 def test_an_output_that_is_no_part_of_the_carry_is_the_cell_s_own(key):
     plain = BY_NAME["user-lstm"].cell(jnp.float64)
     params, xs, carry = drawn(plain, key)
-    (noisy,) = jax.tree.leaves(first_step(jaxrnn.zoneout(plain, 0.5), params, carry, xs, key)[1])
-    _, expected = first_step(plain, params, carry, xs, None)
-    assert_trees_close(noisy, expected, tolerance=1e-15)  # of two programs, one of which may round once more
+    with jax.disable_jit():  # as two programs, they may be rounded differently
+        (noisy,) = jax.tree.leaves(first_step(jaxrnn.zoneout(plain, 0.5), params, carry, xs, key)[1])
+        _, expected = first_step(plain, params, carry, xs, None)
+    assert_trees_close(noisy, expected, tolerance=0)
 
 
 def test_all_carries_are_those_after_the_noise(key):
