@@ -50,10 +50,7 @@ def unroll_by_adjoint(
     The forward loop is not run where its result is known; ``known`` is a constant to the gradient.
     """
     arrays = run.zs, run.carry, run.init, run.steps
-
-    def step(params: Params, carry: Carry, zs: Any) -> Any:
-        return adjoint.forward(adjoint.prepare(params, carry), carry, jax.tree.map(lambda leaf: leaf[0], zs))
-
+    step = partial(first_step, adjoint)
     regular = _rows_lead(run.batch, arrays) and not closes_over_tracers(step, params, run.carry, run.zs)
     if regular:
         arrays = _map_rows(partial(_flatten, run.batch), FORWARD.arguments, arrays)
@@ -141,6 +138,11 @@ def _rows_lead(batch: tuple[int, ...], arrays: Any) -> bool:
     """Whether the batch axes are where they belong in all arrays, as they need not be in a user's own zs."""
     fits = _map_rows(lambda axis, x: x.shape[axis : axis + len(batch)] == batch, FORWARD.arguments, arrays)
     return all(jax.tree.leaves(fits))
+
+
+def first_step(adjoint: Adjoint, params: Params, carry: Carry, zs: Any) -> Any:
+    """Return what the first step of a sequence gives."""
+    return adjoint.forward(adjoint.prepare(params, carry), carry, jax.tree.map(lambda leaf: leaf[0], zs))
 
 
 def closes_over_tracers(step: Callable[..., Any], *arguments: Any) -> bool:

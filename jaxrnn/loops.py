@@ -177,7 +177,7 @@ class _Stored:
 
 def one_step_later(before: Array, last: Array, reverse: bool) -> Array:
     """Return the carry after every step from that before every step ``[T, ...]`` and that after the last."""
-    return jnp.concatenate([last[None], before[:-1]] if reverse else [before[1:], last[None]])
+    return one_step_earlier(before, last, not reverse)  # seen from the other end
 
 
 def one_step_earlier(after: Array, first: Array, reverse: bool) -> Array:

@@ -16,9 +16,8 @@ import jax
 
 from jaxrnn import checks
 from jaxrnn.bptt import Run, with_inputs
-from jaxrnn.checkpointing import in_segments
-from jaxrnn.engine import closes_over_tracers, reverse_mode_once
-from jaxrnn.steps import select
+from jaxrnn.checkpointing import unroll_in_segments
+from jaxrnn.engine import closes_over_tracers, first_step, reverse_mode_once
 from jaxrnn.types import Adjoint, Carry, Cell, Params
 
 LARGE = 2**24  # bytes of zs; to map larger ones in, at every call, takes longer than to make them in parts
@@ -32,41 +31,44 @@ def part_length(batch: tuple[int, ...]) -> int:
 
 
 def pays_in_parts(cell: Cell, adjoint: Adjoint, params: Params, run: Run) -> bool:
-    """Whether zs, of which ``run`` has the shapes, are so large, on a CPU, and the cell reads its arguments alone."""
+    """Whether zs, of which ``run`` has the shapes, are so large, and the cell reads nothing but its arguments."""
 
-    def step(params: Params, xs: Any, carry: Carry) -> Any:
-        z = jax.tree.map(lambda leaf: leaf[0], cell.inputs(params, xs))
-        return adjoint.forward(adjoint.prepare(params, carry), carry, z)
+    def step(params: Params, carry: Carry, xs: Any) -> Any:
+        return first_step(adjoint, params, carry, cell.inputs(params, xs))
 
     zs = jax.tree.leaves(run.zs)
-    if jax.default_backend() != "cpu":  # a GPU wants large products, and few
-        return False
     if any(checks.symbolic(axis) for leaf in zs for axis in leaf.shape):
         return False
     large = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in zs) > LARGE
     return (
-        large and zs[0].shape[0] > part_length(run.batch) and not closes_over_tracers(step, params, run.xs, run.carry)
+        large and zs[0].shape[0] > part_length(run.batch) and not closes_over_tracers(step, params, run.carry, run.xs)
     )
 
 
 def unroll_in_parts(
-    cell: Cell, params: Params, run: Run, reverse: bool, unroll_run: Callable[[Params, Run], tuple[Carry, Any]]
+    cell: Cell,
+    params: Params,
+    run: Run,
+    reverse: bool,
+    unroll: int,
+    unroll_run: Callable[[Params, Run], tuple[Carry, Any]],
 ) -> tuple[Carry, Any]:
-    """Return (final carry, ys) by ``unroll_run`` of a few steps after another; for a gradient, of all of them."""
+    """Return (final carry, ys) by ``unroll_run`` of a few steps after another, on CPUs; for a gradient, of all."""
 
-    def whole(params: Params, xs: Any, carry: Carry, init: Carry | None, steps: Any) -> tuple[Carry, Any]:
-        return unroll_run(params, with_inputs(cell, params, Run(run.batch, xs, None, carry, init, steps), None))
+    def whole(params: Params, *arrays: Any) -> tuple[Carry, Any]:
+        return unroll_run(params, with_inputs(cell, params, Run(run.batch, *arrays), None))
+
+    def in_segments(params: Params, *arrays: Any) -> tuple[Carry, Any]:
+        # Nothing is kept for a gradient here, so nothing is run again.
+        length = part_length(run.batch)
+        return unroll_in_segments(cell, params, Run(run.batch, *arrays), None, length, reverse, unroll, unroll_run)
 
     @jax.custom_vjp
-    def in_parts(params: Params, xs: Any, carry: Carry, init: Carry | None, steps: Any) -> tuple[Carry, Any]:
-        def part(carry: Carry, every_step: Any) -> tuple[Carry, Any]:
-            xs, steps = every_step
-            return whole(params, xs, carry, init, steps)
-
-        every_step = xs, steps._replace(restart_last=None)
-        final, ys = in_segments(part, carry, every_step, part_length(run.batch), reverse)
-        return (final if steps.restart_last is None else select(steps.restart_last, init, final)), ys
+    def in_parts(*arrays: Any) -> tuple[Carry, Any]:
+        return jax.lax.platform_dependent(
+            *arrays, cpu=in_segments, default=whole
+        )  # a GPU wants large products, and few
 
     in_parts.defvjp(lambda *arrays: jax.vjp(whole, *arrays), lambda transpose, cotangents: transpose(cotangents))
     with reverse_mode_once():
-        return in_parts(params, run.xs, run.carry, run.init, run.steps)
+        return in_parts(params, run.xs, None, run.carry, run.init, run.steps)

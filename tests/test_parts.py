@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -93,6 +94,21 @@ def test_the_largest_array_is_never_made():
     assert re.search(r"\w+\[640,16,128\]", compiled.as_text())
     assert not re.search(r"\w+\[640,16,512\]", compiled.as_text())
     assert compiled.memory_analysis().temp_size_in_bytes < 2**20
+
+
+def test_only_for_cpus(key, everything_is_large):
+    """A program for another device makes zs of all steps at once."""
+    cell = jaxrnn.lstm(3, 4)
+    params, xs = cell.init(key), jnp.ones((T, B, 3))
+
+    def exported(platform):
+        forward = jax.jit(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])
+        return jax.export.export(forward, platforms=[platform])(params, xs).mlir_module()
+
+    products_of_all_steps = rf"dot_general .*-> tensor<{T * B}x16xf32>"
+    assert not re.search(products_of_all_steps, exported("cpu"))
+    assert re.search(products_of_all_steps, exported("cuda"))
+    assert re.search(products_of_all_steps, exported("tpu"))
 
 
 def test_short_sequences_and_noise_are_of_one_piece(key, monkeypatch):
