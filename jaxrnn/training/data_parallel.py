@@ -3,7 +3,8 @@
     L = Σ_d S_d / Σ_d w_d        ∇L = Σ_d ∇S_d / Σ_d w_d
 
 with S_d the sum of the losses on device d and w_d their number or weight. Dividing after the sums
-keeps masks exact: a mean of means would count the steps of a short sequence for more.
+keeps masks exact: a mean of means would count the steps of a short sequence for more. A loss that is a
+mean over rows that all count the same is divided by the number of devices before its gradient is taken.
 
 On a CPU with several cores each core is a device where JAX was told so before it started, by
 ``jax.config.update("jax_num_cpu_devices", 2)``; small steps then run on all cores at once.
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,6 +22,7 @@ from jaxrnn.sharding import vary_over
 from jaxrnn.types import Array, Params
 
 DEVICES = "devices"  # the name of the mesh axis
+SMALL = 2**15  # numbers; the devices meet once for each array that they sum, and smaller ones are summed as one
 
 
 def data_parallel(
@@ -102,12 +105,13 @@ def parallel_gradient(
     name: what errors call the batch.
     """
     _check_axes(batch_axis)
-    alone = mesh is None or mesh.size == 1
+    devices = 1 if mesh is None else mesh.size
+    alone = devices == 1
 
     def shard(params: Params, batch: Any) -> tuple[tuple[Array, Any], Params]:
-        def total(params: Params) -> tuple[Array, tuple[Array, Any]]:
+        def total(params: Params) -> tuple[Array, tuple[Array | None, Any]]:
             loss, aux = loss_fn(params, batch)
-            total, weight = _total_and_weight(loss)
+            total, weight = _total_and_weight(loss, devices)
             return total, (weight, aux)
 
         # Parameters that vary have gradients that vary: each device's own, which are summed here and only here.
@@ -115,23 +119,25 @@ def parallel_gradient(
         (total_loss, (weight, aux)), grads = jax.value_and_grad(total, has_aux=True)(params)
         if not alone:
             weight, aux = vary_over(frozenset({DEVICES}), (weight, aux))
-            total_loss, weight, grads = jax.lax.psum((total_loss, weight, grads), DEVICES)
+            total_loss, weight, grads = _sum_over_devices((total_loss, weight, grads))
             aux = _map_prefix(lambda axis, x: jax.lax.pmean(x, DEVICES) if axis is None else x, aux_axis, aux)
+        if weight is None:
+            return (total_loss, aux), grads
         divisor = jnp.where(weight == 0, jnp.ones_like(weight), weight)  # where nothing counts, the loss is 0
         return (total_loss / divisor, aux), jax.tree.map(lambda grad: grad / divisor.astype(grad.dtype), grads)
 
     def gradient(params: Params, batch: Any) -> tuple[tuple[Array, Any], Params]:
         if mesh is None or alone:
             return shard(params, batch)
-        _check_shares(name, batch, batch_axis, mesh.size)
+        _check_shares(name, batch, batch_axis, devices)
         in_specs, out_specs = (specs(None), specs(batch_axis)), ((specs(None), specs(aux_axis)), specs(None))
         return jax.shard_map(shard, mesh=mesh, in_specs=in_specs, out_specs=out_specs)(params, batch)
 
     return gradient
 
 
-def _total_and_weight(loss: Any) -> tuple[Array, Array]:
-    """Return (S, w) of a loss that is such a pair, or a mean."""
+def _total_and_weight(loss: Any, devices: int) -> tuple[Array, Array | None]:
+    """Return (S, w) of a loss that is such a pair, and of a mean its part of the mean over all devices, and None."""
     pair = loss if isinstance(loss, tuple) else (loss, 1)
     if len(pair) != 2 or any(jnp.shape(part) != () for part in pair):
         given = " and ".join(str(jnp.shape(part)) for part in pair[: 1 if pair[1:] == (1,) else None])
@@ -139,7 +145,22 @@ def _total_and_weight(loss: Any) -> tuple[Array, Array]:
     total = jnp.asarray(pair[0])
     if not jnp.issubdtype(total.dtype, jnp.floating):
         raise TypeError(f"loss_fn: expected a floating loss, got dtype {total.dtype}")
+    if not isinstance(loss, tuple):
+        return total / devices, None
     return total, jax.lax.stop_gradient(jnp.asarray(pair[1]).astype(total.dtype))
+
+
+def _sum_over_devices(tree: Any) -> Any:
+    """Return the sums of all leaves, the small ones of each dtype together."""
+    leaves, structure = jax.tree.flatten(tree)
+    groups: dict[Any, dict[int, Array]] = {}
+    for n, leaf in enumerate(leaves):
+        groups.setdefault(leaf.dtype if leaf.size <= SMALL else n, {})[n] = leaf
+    vectors, restore = zip(*map(jax.flatten_util.ravel_pytree, groups.values()), strict=True)
+    sums = {}
+    for vector, restored in zip(jax.lax.psum(vectors, DEVICES), restore, strict=True):
+        sums |= restored(vector)
+    return structure.unflatten([sums[n] for n in range(len(leaves))])
 
 
 def _map_prefix(f: Callable[[int | None, Any], Any], axes: Any, tree: Any) -> Any:
