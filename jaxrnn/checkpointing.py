@@ -56,11 +56,16 @@ def segment_length(checkpoint: str | int, time: int) -> int:
 
 
 def in_segments(
-    segment: Segment, carry: Carry, sequences: Any, length: int, reverse: bool = False
+    segment: Segment,
+    carry: Carry,
+    sequences: Any,
+    length: int,
+    reverse: bool = False,
+    scan: Callable[..., Any] = jax.lax.scan,
 ) -> tuple[Carry, Any]:
     """Return (final carry, ys) of ``segment(carry, part) -> (carry, ys)`` over parts of ``length`` steps.
 
-    The last part may be shorter. In reverse it is the first to be run.
+    The last part may be shorter. In reverse it is the first to be run. ``scan`` is the loop over the others.
     """
     time = jax.tree.leaves(sequences)[0].shape[0]
     count, whole = time // length, time // length * length
@@ -69,7 +74,7 @@ def in_segments(
     ys_rest = None
     if reverse and whole < time:
         carry, ys_rest = segment(carry, rest)
-    carry, ys = jax.lax.scan(segment, carry, parts, reverse=reverse)
+    carry, ys = scan(segment, carry, parts, reverse=reverse)
     if not reverse and whole < time:
         carry, ys_rest = segment(carry, rest)
     ys = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
@@ -87,6 +92,7 @@ def unroll_in_segments(
     reverse: bool,
     unroll: int,
     unroll_run: Callable[[Params, Run], tuple[Carry, Any]],
+    scan: Callable[..., Any] = jax.lax.scan,
 ) -> tuple[Carry, Any]:
     """Return (final carry, ys) of ``run``, whose zs are not made yet, by ``unroll_run`` a segment at a time."""
     length = segment_length(checkpoint, jax.tree.leaves(run.xs)[0].shape[0])
@@ -108,7 +114,7 @@ def unroll_in_segments(
         segment = jax.checkpoint(
             lambda carry, part: unroll_run(params, part_of(params, carry, part)), prevent_cse=False
         )
-        final, ys = in_segments(segment, run.carry, every_step, length, reverse)
+        final, ys = in_segments(segment, run.carry, every_step, length, reverse, scan)
     if run.steps.restart_last is not None:
         final = select(run.steps.restart_last, run.init, final)
     return final, ys

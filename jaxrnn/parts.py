@@ -5,22 +5,31 @@ they are read once, and can be the largest array there is, 4H numbers a step for
 
     c, ys = loop(c, inputs(θ, xs))        for xs of a few steps after another
 
-and never leave the cache. Of a short sequence, one product for all steps takes as long or less.
+and never leave the cache. Of a short sequence, one product for all steps takes as long or less, but not where
+several devices of a CPU run the loop at once, inside `jax.shard_map`. There XLA shares large products, and the
+making of large arrays, among the threads of all devices; whoever ends last goes on with a device's loop, and
+one thread may find itself with two loops while another has none. Nothing in parts is large enough to be shared,
+but for the memory of ys, which is made by one thread.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.bptt import Run, with_inputs
 from jaxrnn.checkpointing import unroll_in_segments
 from jaxrnn.engine import closes_over_tracers, first_step, reverse_mode_once
-from jaxrnn.types import Adjoint, Carry, Cell, Params
+from jaxrnn.one_kernel import one_kernel
+from jaxrnn.sharding import ONE_THREAD, vary_over, varying_axes
+from jaxrnn.types import Adjoint, Array, Carry, Cell, Params
 
 LARGE = 2**24  # bytes of zs; to map larger ones in, at every call, takes longer than to make them in parts
+SHARED = 2**19  # bytes; an array of more is made by several threads
 ROWS = 64  # of a part's product, at least: fewer take as long. Not many more: XLA spreads larger arrays over threads
 STEPS = 4  # of a part, at least
 
@@ -36,13 +45,17 @@ def pays_in_parts(cell: Cell, adjoint: Adjoint, params: Params, run: Run) -> boo
     def step(params: Params, carry: Carry, xs: Any) -> Any:
         return first_step(adjoint, params, carry, cell.inputs(params, xs))
 
-    zs = jax.tree.leaves(run.zs)
+    xs, zs = jax.tree.leaves(run.xs), jax.tree.leaves(run.zs)
     if any(checks.symbolic(axis) for leaf in zs for axis in leaf.shape):
         return False
-    large = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in zs) > LARGE
-    return (
-        large and zs[0].shape[0] > part_length(run.batch) and not closes_over_tracers(step, params, run.carry, run.xs)
-    )
+    steps, rows = zs[0].shape[0], math.prod(run.batch)
+    if steps * rows == 0:
+        return False
+    kernel = math.prod(sum(math.prod(leaf.shape) for leaf in leaves) // (steps * rows) for leaves in (xs, zs))
+    shared = bool(varying_axes(xs)) and kernel <= ONE_THREAD  # the product of a part is not
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in zs)
+    pays = size > (SHARED if shared else LARGE) and steps > part_length(run.batch)
+    return pays and not closes_over_tracers(step, params, run.carry, run.xs)
 
 
 def unroll_in_parts(
@@ -60,15 +73,48 @@ def unroll_in_parts(
 
     def in_segments(params: Params, *arrays: Any) -> tuple[Carry, Any]:
         # Nothing is kept for a gradient here, so nothing is run again.
-        length = part_length(run.batch)
-        return unroll_in_segments(cell, params, Run(run.batch, *arrays), None, length, reverse, unroll, unroll_run)
+        here, length = Run(run.batch, *arrays), part_length(run.batch)
+        return unroll_in_segments(cell, params, here, None, length, reverse, unroll, unroll_run, scan_by_one_thread)
 
     @jax.custom_vjp
     def in_parts(*arrays: Any) -> tuple[Carry, Any]:
-        return jax.lax.platform_dependent(
-            *arrays, cpu=in_segments, default=whole
-        )  # a GPU wants large products, and few
+        # A GPU wants large products, and few.
+        return jax.lax.platform_dependent(*arrays, cpu=in_segments, default=whole)
 
     in_parts.defvjp(lambda *arrays: jax.vjp(whole, *arrays), lambda transpose, cotangents: transpose(cotangents))
     with reverse_mode_once():
         return in_parts(params, run.xs, None, run.carry, run.init, run.steps)
+
+
+def scan_by_one_thread(body: Callable[..., Any], carry: Any, xs: Any, *, reverse: bool) -> tuple[Any, Any]:
+    """As `jax.lax.scan`, for no gradient; inside `shard_map` the memory of ys is made by one thread."""
+    axes = varying_axes((carry, xs))
+    if not axes:
+        return jax.lax.scan(body, carry, xs, reverse=reverse)
+    length = jax.tree.leaves(xs)[0].shape[0]
+    step_of_ys = jax.eval_shape(lambda carry, xs: body(carry, jax.tree.map(lambda x: x[0], xs))[1], carry, xs)
+    update = partial(jax.lax.dynamic_update_index_in_dim, axis=0, allow_negative_indices=False)
+
+    def write(state: tuple[Any, Any], at_t: tuple[Array, Any]) -> tuple[Any, None]:
+        carry, ys = state
+        t, x = at_t
+        carry, ys_t = body(carry, x)
+        return (carry, jax.tree.map(lambda y, y_t: update(y, y_t, t), ys, vary_over(axes, ys_t))), None
+
+    ys = jax.tree.map(lambda y: _zeros(axes, (length, *y.shape), y.dtype), step_of_ys)
+    (carry, ys), _ = jax.lax.scan(write, (carry, ys), (jnp.arange(length), xs), reverse=reverse)
+    return carry, ys
+
+
+def _zeros(axes: frozenset, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return zeros that vary over ``axes``, as one kernel where XLA would share them among threads."""
+    zeros = lambda shape: vary_over(axes, jnp.zeros(shape, dtype))
+    if math.prod(shape) * jnp.dtype(dtype).itemsize <= SHARED:
+        return zeros(shape)
+
+    def kernel(first: Array) -> Array:
+        # That this writes zeros at 0 is not known inside. If it were, XLA would make the array at once, by all threads.
+        at = first.reshape(-1)[0].astype(int)
+        return jax.lax.dynamic_update_index_in_dim(zeros(shape), first, at, 0)
+
+    return one_kernel(kernel, kernel)(zeros(shape[1:]))

@@ -8,6 +8,10 @@ from typing import Any
 
 import jax
 
+# XLA for CPUs shares a product whose right-hand side has more numbers than this among the threads of all devices.
+# Inside `shard_map` each of those has a loop of its own to run, and a step waits for them longer than it takes.
+ONE_THREAD = 2**16
+
 
 def varying_axes(tree: Any) -> frozenset:
     """Return the mesh axes over which any leaf of ``tree`` varies; empty outside `shard_map`."""

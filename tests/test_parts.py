@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from jaxrnn import parts
+from jaxrnn import parts, sharding
 from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal
 from tests.test_engine import scans
 
+SPEC = jax.sharding.PartitionSpec
 T, B = 11, 2  # parts of 4, 4 and 3 steps
 OPTIONS = {
     "lengths": np.array([11, 6]),
@@ -25,6 +26,7 @@ OPTIONS = {
 @pytest.fixture
 def everything_is_large(monkeypatch):
     monkeypatch.setattr(parts, "LARGE", 0)
+    monkeypatch.setattr(parts, "SHARED", 0)
     monkeypatch.setattr(parts, "ROWS", 1)
 
 
@@ -68,20 +70,57 @@ def test_any_batch_axes_and_vmap(batch, key, float64, everything_is_large):
     assert_trees_close(jax.jit(run, static_argnums=0)("auto"), jax.jit(run, static_argnums=0)("autodiff"))
 
 
-def test_inside_shard_map(key, float64, everything_is_large):
-    """Forward alone, and with the gradient, whose sum over devices `jax.vjp` must not miss."""
-    cell = jaxrnn.lstm(2, 3, dtype=jnp.float64)
-    params, xs = noisy_params(cell, key), normal(key, (T, B, 2))
+def on_two_devices(function, out_specs=SPEC(None, "rows")):
+    """Return ``function(params, xs)`` with the rows of ``xs [T, B, ...]`` divided among two devices."""
     mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
-    spec = jax.sharding.PartitionSpec
-    unroll = lambda params, xs: jaxrnn.unroll(cell, params, xs)[1]
+    return jax.shard_map(function, mesh=mesh, in_specs=(SPEC(), SPEC(None, "rows")), out_specs=out_specs)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("name", ["lstm", "gru-before", "conv-gru-1d", "user-lstm"])
+def test_inside_shard_map(name, reverse, key, float64, everything_is_large):
+    """Forward alone, and with the gradient, whose sum over devices `jax.vjp` must not miss."""
+    entry = BY_NAME[name]
+    cell = entry.cell(jnp.float64)
+    params, xs = noisy_params(cell, key), normal(key, (T, 2 * B, *entry.features))
+    unroll = lambda params, xs: jaxrnn.unroll(cell, params, xs, reverse=reverse)[1]
     loss = lambda params, xs: (unroll(params, xs) ** 2).sum()
-    specs = {"mesh": mesh, "in_specs": (spec(), spec(None, "rows"))}
-    sharded = jax.shard_map(unroll, out_specs=spec(None, "rows"), **specs)
-    sharded_gradient = jax.shard_map(jax.grad(loss), out_specs=spec(), **specs)
+    sharded = on_two_devices(unroll)
     assert max(depths(sharded, params, xs)) > 0
     assert_trees_close(jax.jit(sharded)(params, xs), jax.jit(unroll)(params, xs))
+    sharded_gradient = on_two_devices(jax.grad(loss), SPEC())
     assert_trees_close(jax.jit(sharded_gradient)(params, xs), jax.jit(jax.grad(loss))(params, xs))
+
+
+def test_vmap_inside_shard_map(key, float64, everything_is_large):
+    cell = jaxrnn.lstm(2, 3, dtype=jnp.float64)
+    params, xs = noisy_params(cell, key), normal(key, (T, B, 5, 2))
+    unroll = jax.vmap(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1], (None, 2), 2)
+    assert_trees_close(jax.jit(on_two_devices(unroll))(params, xs), jax.jit(unroll)(params, xs))
+
+
+@pytest.mark.parametrize(("steps", "inputs"), [(100, 128), (300, 1), (200, 2048)])
+def test_on_two_devices_no_thread_waits_for_another(steps, inputs):
+    """A compiled forward pass shares nothing among threads, unless the kernel is too large for a part to be one's."""
+    cell = jaxrnn.lstm(inputs, 128)
+    params = jax.eval_shape(cell.init, jax.random.key(0))
+    xs = jax.ShapeDtypeStruct((steps, 32, inputs), jnp.float32)
+    forward = on_two_devices(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])
+    text = str(jax.jit(forward).lower(params, xs).compile().as_text())
+    _, entry = text.split("ENTRY")  # what a kernel holds is one thread's, whatever it is marked as
+    products = {int(rows) for rows in re.findall(r"f32\[(\d+),512\]\{1,0\} (?:fusion|dot)", text)}
+    if inputs * 512 <= sharding.ONE_THREAD:
+        assert 'outer_dimension_partitions":["' not in entry
+        assert max(products) <= parts.ROWS
+    else:
+        assert 'outer_dimension_partitions":["' in entry
+        assert max(products) == steps * 16
+
+
+def test_of_an_empty_batch_there_are_no_parts(key, everything_is_large):
+    cell = jaxrnn.lstm(2, 3)
+    ys = on_two_devices(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])(cell.init(key), jnp.ones((T, 0, 2)))
+    assert ys.shape == (T, 0, 3)
 
 
 def test_the_largest_array_is_never_made():
