@@ -232,6 +232,22 @@ def test_a_kernel_whose_rows_are_whole_pages_is_spaced(hidden, rows, columns):
     assert {equation.outvars[0].aval.shape[-1] for equation in products} == {columns}
 
 
+@pytest.mark.parametrize(
+    ("rows", "widths"), [(8, {200}), (4, {200}), (2, {1200}), (128, {1200})], ids=["few", "fewer", "one", "many"]
+)
+def test_on_several_devices_a_large_kernel_is_in_pieces(rows, widths, key):
+    """In the forward loop of the LSTM, for a product of a few rows, and with the same results."""
+    cell = jaxrnn.lstm(2, 300)
+    params, xs = cell.init(key), normal(key, (T, rows, 2), jnp.float32)
+    forward = lambda params, xs: jaxrnn.unroll(cell, params, xs)[1]
+    mesh, spec = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,)), jax.sharding.PartitionSpec
+    sharded = jax.shard_map(forward, mesh=mesh, in_specs=(spec(), spec(None, "rows")), out_specs=spec(None, "rows"))
+    loops = list(scans(jax.make_jaxpr(sharded)(params, xs).jaxpr))
+    products = [eqn for loop in loops for eqn in loop.params["jaxpr"].jaxpr.eqns if eqn.primitive.name == "dot_general"]
+    assert {equation.outvars[0].aval.shape[-1] for equation in products} == widths
+    assert_trees_close(jax.jit(sharded)(params, xs), jax.jit(forward)(params, xs), 1e-5)
+
+
 def test_columns_between_pages_change_nothing(key, float64):
     cell = jaxrnn.lstm(2, 128, dtype=jnp.float64)
     params, xs = noisy_params(cell, key), normal(key, (3, 2, 2))

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.gates import gates, raised
-from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, spaced, weight_gradient, zero_carry
+from jaxrnn.cells.products import affine, affine_gradients, for_a_loop, recurrent_product, weight_gradient, zero_carry
 from jaxrnn.types import Adjoint, Array, Cell, Split, recorded
 
 
@@ -183,6 +183,6 @@ def lstm(
         backward=backward,
         product=lambda params, hs_before: recurrent_product(hs_before, params.recurrent, params.bias),
         gradients=gradients,
-        prepare=lambda params, carry: params._replace(recurrent=spaced(params.recurrent, carry.h)),
+        prepare=lambda params, carry: params._replace(recurrent=for_a_loop(params.recurrent, carry.h)),
     )
     return Cell(init, initial_carry, step, inputs, adjoint, split=Split(recur, update))

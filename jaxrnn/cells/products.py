@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
+from jaxrnn.sharding import ONE_THREAD, varying_axes
 from jaxrnn.types import Array
 
 
@@ -40,30 +41,36 @@ def rows(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
-def recurrent_product(h: Array, kernel: Array, bias: Array | None = None) -> Array:
+def recurrent_product(h: Array, kernel: Array | tuple[Array, ...], bias: Array | None = None) -> Array:
     """Return h U + b in the dtype of the carry; weights of a lower precision are multiplied as they are.
 
-    Of a kernel that is `spaced`, the columns are left out that b does not have.
+    Of a kernel `for_a_loop`, pieces are multiplied one by one, and columns left out that b does not have.
     """
-    a = jnp.matmul(h.astype(kernel.dtype), kernel, preferred_element_type=h.dtype)
+    pieces = kernel if isinstance(kernel, tuple) else (kernel,)
+    products = [jnp.matmul(h.astype(piece.dtype), piece, preferred_element_type=h.dtype) for piece in pieces]
+    a = products[0] if len(products) == 1 else jnp.concatenate(products, axis=-1)
     return a if bias is None else biased(a[..., : bias.shape[0]], bias)
 
 
 PAGE = 4096  # bytes; what lies a multiple of it apart shares its places in the first cache
 SPACE = 128  # bytes; two lines of the cache
-FEW_ROWS = 48  # of h; with more, a product reads a kernel in an order of its own, and columns of zeros only cost
+FEW_ROWS = 48  # of h; with more, a product reads a kernel in an order of its own, and all this only costs
+NARROW = 64  # columns of a piece; with fewer, the products take longer than the one they stand for
 
 
-def spaced(kernel: Array, h: Array) -> Array:
-    """Return ``kernel [K, N]`` for h U in a loop, with columns of zeros after it where that is faster, on CPUs.
+def for_a_loop(kernel: Array, h: Array) -> Array | tuple[Array, ...]:
+    """Return ``kernel [K, N]`` as h U in a loop is fastest on CPUs: as it is, in pieces side by side, or spaced.
 
-    Where the rows of a matrix begin at multiples of a page, the lines that a product reads together drive each
-    other out of the cache.
+    In pieces where several devices run the loop at once, and XLA would share the product among the threads of all.
+    Spaced, with columns of zeros after it, where its rows begin at multiples of a page: the lines that a product
+    reads together drive each other out of the cache.
     """
-    width, size = kernel.shape[1], kernel.dtype.itemsize
-    if width * size % PAGE or checks.symbolic(h.size) or jax.default_backend() != "cpu":
+    if checks.symbolic(h.size) or not 1 < h.size // h.shape[-1] <= FEW_ROWS or jax.default_backend() != "cpu":
         return kernel
-    return jnp.pad(kernel, ((0, 0), (0, SPACE // size))) if 1 < h.size // h.shape[-1] <= FEW_ROWS else kernel
+    (height, width), size = kernel.shape, kernel.dtype.itemsize
+    if varying_axes(h) and kernel.size > ONE_THREAD and ONE_THREAD // height >= NARROW:
+        return tuple(jnp.array_split(kernel, -(-kernel.size // ONE_THREAD), axis=1))
+    return kernel if width * size % PAGE else jnp.pad(kernel, ((0, 0), (0, SPACE // size)))
 
 
 def diagonal_product(x: Array, diagonal: Array) -> Array:
