@@ -8,14 +8,14 @@ they are read once, and can be the largest array there is, 4H numbers a step for
 and never leave the cache. Of a short sequence, one product for all steps takes as long or less, but not where
 several devices of a CPU run the loop at once, inside `jax.shard_map`. There XLA shares large products, and the
 making of large arrays, among the threads of all devices; whoever ends last goes on with a device's loop, and
-one thread may find itself with two loops while another has none. Nothing in parts is large enough to be shared,
-but for the memory of ys, which is made by one thread.
+one thread may find itself with two loops while another has none. A part is too small to be shared, and the
+memory of ys is made by one thread.
 """
 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,9 @@ import jax.numpy as jnp
 from jaxrnn import checks
 from jaxrnn.bptt import Run, with_inputs
 from jaxrnn.checkpointing import unroll_in_segments
-from jaxrnn.engine import closes_over_tracers, first_step, reverse_mode_once
+from jaxrnn.engine import closes_over_tracers, first_step, reverse_mode_once, unroll_by_adjoint
 from jaxrnn.one_kernel import one_kernel
-from jaxrnn.sharding import ONE_THREAD, vary_over, varying_axes
+from jaxrnn.sharding import ONE_THREAD, on_several_devices, vary_over, varying_axes
 from jaxrnn.types import Adjoint, Array, Carry, Cell, Params
 
 LARGE = 2**24  # bytes of zs; to map larger ones in, at every call, takes longer than to make them in parts
@@ -34,13 +34,14 @@ ROWS = 64  # of a part's product, at least: fewer take as long. Not many more: X
 STEPS = 4  # of a part, at least
 
 
-def part_length(batch: tuple[int, ...]) -> int:
-    """Return the steps of a part."""
-    return max(STEPS, ROWS // math.prod(batch))
+def part_length(batch: tuple[int, ...], steps: int) -> int:
+    """Return the steps of a part, a divisor of ``steps`` if one is near: a shorter last part costs a copy of all ys."""
+    least = max(STEPS, ROWS // math.prod(batch))
+    return next((length for length in range(least, 2 * least) if steps % length == 0), least)
 
 
 def pays_in_parts(cell: Cell, adjoint: Adjoint, params: Params, run: Run) -> bool:
-    """Whether zs, of which ``run`` has the shapes, are so large, and the cell reads nothing but its arguments."""
+    """Whether zs, of which ``run`` has the shapes, take long to make at once, and a part reads nothing but arguments."""
 
     def step(params: Params, carry: Carry, xs: Any) -> Any:
         return first_step(adjoint, params, carry, cell.inputs(params, xs))
@@ -48,33 +49,52 @@ def pays_in_parts(cell: Cell, adjoint: Adjoint, params: Params, run: Run) -> boo
     xs, zs = jax.tree.leaves(run.xs), jax.tree.leaves(run.zs)
     if any(checks.symbolic(axis) for leaf in zs for axis in leaf.shape):
         return False
-    steps, rows = zs[0].shape[0], math.prod(run.batch)
+    steps, rows = xs[0].shape[0], math.prod(run.batch)
     if steps * rows == 0:
         return False
-    kernel = math.prod(sum(math.prod(leaf.shape) for leaf in leaves) // (steps * rows) for leaves in (xs, zs))
-    shared = bool(varying_axes(xs)) and kernel <= ONE_THREAD  # the product of a part is not
+    features = [sum(math.prod(leaf.shape) for leaf in leaves) // (steps * rows) for leaves in (xs, zs)]
+    # A part is one thread's if its kernel is, W with these features; of all steps together, the rows are too many.
+    in_threads = on_several_devices(run.carry) and math.prod(features) <= ONE_THREAD
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in zs)
-    pays = size > (SHARED if shared else LARGE) and steps > part_length(run.batch)
+    pays = size > (SHARED if in_threads else LARGE) and steps > part_length(run.batch, steps)
     return pays and not closes_over_tracers(step, params, run.carry, run.xs)
 
 
+class Prepared(NamedTuple):
+    """Parameters, and what `Adjoint.prepare` made of them: formed once, not for each part."""
+
+    params: Params
+    prepared: Any
+
+
+def with_prepared(cell: Cell, adjoint: Adjoint) -> tuple[Cell, Adjoint]:
+    """Return both for parameters that are `Prepared`."""
+    return cell._replace(inputs=lambda given, xs, key=None: cell.inputs(given.params, xs, key)), adjoint._replace(
+        prepare=lambda given, carry: given.prepared,
+        transpose=lambda given: adjoint.transpose(given.params),
+        product=lambda given, operand: adjoint.product(given.params, operand),
+    )
+
+
 def unroll_in_parts(
-    cell: Cell,
-    params: Params,
-    run: Run,
-    reverse: bool,
-    unroll: int,
-    unroll_run: Callable[[Params, Run], tuple[Carry, Any]],
+    cell: Cell, adjoint: Adjoint, params: Params, run: Run, reverse: bool, unroll: int
 ) -> tuple[Carry, Any]:
-    """Return (final carry, ys) by ``unroll_run`` of a few steps after another, on CPUs; for a gradient, of all."""
+    """Return (final carry, ys) by the adjoint, of a few steps after another on CPUs; for a gradient, of all at once."""
 
     def whole(params: Params, *arrays: Any) -> tuple[Carry, Any]:
-        return unroll_run(params, with_inputs(cell, params, Run(run.batch, *arrays), None))
+        of_all = with_inputs(cell, params, Run(run.batch, *arrays), None)
+        return unroll_by_adjoint(adjoint, params, of_all, reverse, unroll)
 
     def in_segments(params: Params, *arrays: Any) -> tuple[Carry, Any]:
         # Nothing is kept for a gradient here, so nothing is run again.
-        here, length = Run(run.batch, *arrays), part_length(run.batch)
-        return unroll_in_segments(cell, params, here, None, length, reverse, unroll, unroll_run, scan_by_one_thread)
+        of_all = Run(run.batch, *arrays)
+        given = Prepared(params, adjoint.prepare(params, of_all.carry))
+        cell_of_given, adjoint_of_given = with_prepared(cell, adjoint)
+        unroll_part = lambda given, part: unroll_by_adjoint(adjoint_of_given, given, part, reverse, unroll)
+        length = part_length(run.batch, jax.tree.leaves(run.xs)[0].shape[0])
+        return unroll_in_segments(
+            cell_of_given, given, of_all, None, length, reverse, unroll, unroll_part, scan_by_one_thread
+        )
 
     @jax.custom_vjp
     def in_parts(*arrays: Any) -> tuple[Carry, Any]:
@@ -88,8 +108,7 @@ def unroll_in_parts(
 
 def scan_by_one_thread(body: Callable[..., Any], carry: Any, xs: Any, *, reverse: bool) -> tuple[Any, Any]:
     """As `jax.lax.scan`, for no gradient; inside `shard_map` the memory of ys is made by one thread."""
-    axes = varying_axes((carry, xs))
-    if not axes:
+    if not on_several_devices((carry, xs)):
         return jax.lax.scan(body, carry, xs, reverse=reverse)
     length = jax.tree.leaves(xs)[0].shape[0]
     step_of_ys = jax.eval_shape(lambda carry, xs: body(carry, jax.tree.map(lambda x: x[0], xs))[1], carry, xs)
@@ -99,9 +118,9 @@ def scan_by_one_thread(body: Callable[..., Any], carry: Any, xs: Any, *, reverse
         carry, ys = state
         t, x = at_t
         carry, ys_t = body(carry, x)
-        return (carry, jax.tree.map(lambda y, y_t: update(y, y_t, t), ys, vary_over(axes, ys_t))), None
+        return (carry, jax.tree.map(lambda y, y_t: update(y, y_t, t), ys, ys_t)), None
 
-    ys = jax.tree.map(lambda y: _zeros(axes, (length, *y.shape), y.dtype), step_of_ys)
+    ys = jax.tree.map(lambda y: _zeros(varying_axes(y), (length, *y.shape), y.dtype), step_of_ys)
     (carry, ys), _ = jax.lax.scan(write, (carry, ys), (jnp.arange(length), xs), reverse=reverse)
     return carry, ys
 
@@ -114,7 +133,7 @@ def _zeros(axes: frozenset, shape: tuple[int, ...], dtype: Any) -> Array:
 
     def kernel(first: Array) -> Array:
         # That this writes zeros at 0 is not known inside. If it were, XLA would make the array at once, by all threads.
-        at = first.reshape(-1)[0].astype(int)
+        at = (first.reshape(-1)[0] != 0).astype(int)
         return jax.lax.dynamic_update_index_in_dim(zeros(shape), first, at, 0)
 
     return one_kernel(kernel, kernel)(zeros(shape[1:]))

@@ -8,9 +8,7 @@ from typing import Any
 
 import jax
 
-# XLA for CPUs shares a product whose right-hand side has more numbers than this among the threads of all devices.
-# Inside `shard_map` each of those has a loop of its own to run, and a step waits for them longer than it takes.
-ONE_THREAD = 2**16
+ONE_THREAD = 2**16  # numbers in a kernel; XLA for CPUs shares a product with a larger one among threads of all devices
 
 
 def varying_axes(tree: Any) -> frozenset:
@@ -19,6 +17,12 @@ def varying_axes(tree: Any) -> frozenset:
     for leaf in jax.tree.leaves(tree):
         axes |= jax.typeof(leaf).manual_axis_type.varying
     return axes
+
+
+def on_several_devices(tree: Any) -> bool:
+    """Return whether several devices have ``tree``, each its own; in a `shard_map` without `check_vma` nobody knows."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return any(mesh.shape.get(axis, 1) > 1 for axis in varying_axes(tree))
 
 
 def vary_over(axes: frozenset, tree: Any) -> Any:

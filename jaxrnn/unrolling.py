@@ -102,7 +102,7 @@ def unroll(
     if checkpoint is not None:
         return unroll_in_segments(cell, params, run, key, checkpoint, reverse, unroll, unroll_run)
     if adjoint is not None and key is None and pays_in_parts(cell, adjoint, params, run):
-        return unroll_in_parts(cell, params, run, reverse, unroll, unroll_run)
+        return unroll_in_parts(cell, adjoint, params, run, reverse, unroll)
     return unroll_run(params, with_inputs(cell, params, run, key))
 
 

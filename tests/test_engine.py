@@ -233,11 +233,12 @@ def test_a_kernel_whose_rows_are_whole_pages_is_spaced(hidden, rows, columns):
 
 
 @pytest.mark.parametrize(
-    ("rows", "widths"), [(8, {200}), (4, {200}), (2, {1200}), (128, {1200})], ids=["few", "fewer", "one", "many"]
+    ("hidden", "rows", "widths"),
+    [(300, 4, {200}), (300, 96, {200}), (300, 98, {1200}), (300, 2, {1200}), (338, 4, {169}), (1024, 4, {64})],
 )
-def test_on_several_devices_a_large_kernel_is_in_pieces(rows, widths, key):
+def test_on_several_devices_a_large_kernel_is_in_pieces(hidden, rows, widths, key):
     """In the forward loop of the LSTM, for a product of a few rows, and with the same results."""
-    cell = jaxrnn.lstm(2, 300)
+    cell = jaxrnn.lstm(2, hidden)
     params, xs = cell.init(key), normal(key, (T, rows, 2), jnp.float32)
     forward = lambda params, xs: jaxrnn.unroll(cell, params, xs)[1]
     mesh, spec = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,)), jax.sharding.PartitionSpec

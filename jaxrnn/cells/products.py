@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.sharding import ONE_THREAD, varying_axes
+from jaxrnn.sharding import ONE_THREAD, on_several_devices
 from jaxrnn.types import Array
 
 
@@ -61,15 +61,17 @@ NARROW = 64  # columns of a piece; with fewer, the products take longer than the
 def for_a_loop(kernel: Array, h: Array) -> Array | tuple[Array, ...]:
     """Return ``kernel [K, N]`` as h U in a loop is fastest on CPUs: as it is, in pieces side by side, or spaced.
 
-    In pieces where several devices run the loop at once, and XLA would share the product among the threads of all.
+    In pieces where several devices run the loop at once, and XLA would share the product among the threads of all: a
+    step waits for those longer than it takes.
     Spaced, with columns of zeros after it, where its rows begin at multiples of a page: the lines that a product
     reads together drive each other out of the cache.
     """
     if checks.symbolic(h.size) or not 1 < h.size // h.shape[-1] <= FEW_ROWS or jax.default_backend() != "cpu":
         return kernel
     (height, width), size = kernel.shape, kernel.dtype.itemsize
-    if varying_axes(h) and kernel.size > ONE_THREAD and ONE_THREAD // height >= NARROW:
-        return tuple(jnp.array_split(kernel, -(-kernel.size // ONE_THREAD), axis=1))
+    columns = ONE_THREAD // height
+    if on_several_devices(h) and width > columns >= NARROW:
+        return tuple(jnp.array_split(kernel, -(-width // columns), axis=1))
     return kernel if width * size % PAGE else jnp.pad(kernel, ((0, 0), (0, SPACE // size)))
 
 

@@ -91,6 +91,22 @@ def test_the_devices_sum_once(key, batch, monkeypatch):
     assert sums() == 1 + len({"input", "recurrent"})
 
 
+def test_parameters_of_two_dtypes_keep_them(key, batch):
+    """And are summed apart; a mean has no weight to sum."""
+    params = {"wide": jnp.ones(D), "narrow": jnp.ones(D, jnp.bfloat16), "none": ()}
+
+    def loss(params, xs):
+        return jnp.mean((xs @ params["wide"]) ** 2) + jnp.mean(xs.astype(jnp.bfloat16) @ params["narrow"]).astype(float)
+
+    parallel = data_parallel(loss, BOTH, batch_axis=1)
+    value, grads = jax.jit(parallel)(params, batch["xs"])
+    expected = jax.jit(jax.value_and_grad(loss))(params, batch["xs"])
+    assert_trees_close((value, grads["wide"]), (expected[0], expected[1]["wide"]), 1e-2)
+    np.testing.assert_allclose(np.asarray(grads["narrow"], float), np.asarray(expected[1]["narrow"], float), atol=2e-2)
+    assert grads["narrow"].dtype == jnp.bfloat16
+    assert str(jax.make_jaxpr(parallel)(params, batch["xs"])).count(" = psum") == 2
+
+
 def test_where_nothing_counts_the_loss_is_zero(key, batch):
     cell = jaxrnn.vanilla(D, H, dtype=jnp.float64)
     nothing = {**batch, "lengths": jnp.array(np.zeros_like(LENGTHS))}
