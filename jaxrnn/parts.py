@@ -41,7 +41,7 @@ def part_length(batch: tuple[int, ...], steps: int) -> int:
 
 
 def pays_in_parts(cell: Cell, adjoint: Adjoint, params: Params, run: Run) -> bool:
-    """Whether zs, of which ``run`` has the shapes, take long to make at once, and a part reads nothing but arguments."""
+    """Whether zs, of which ``run`` has the shapes, take long to make at once, and a part reads its arguments alone."""
 
     def step(params: Params, carry: Carry, xs: Any) -> Any:
         return first_step(adjoint, params, carry, cell.inputs(params, xs))
