@@ -18,6 +18,7 @@ from jaxrnn.loops import ahead_scan, forward_loop, in_place_scan, stacked_scan
 from jaxrnn.steps import Steps
 from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal
 
+SPEC = jax.sharding.PartitionSpec
 T, B, D, H = 37, 6, 5, 8  # no other axis has T elements
 FLAGS = np.arange(T * B).reshape(T, B) % 3 == 0
 
@@ -186,15 +187,25 @@ def test_every_scan_is_the_same_loop(name, other, key, float64):
     assert_trees_close(jax.jit(lambda: run(other))(), jax.jit(lambda: run(stacked_scan))())
 
 
-def scans(jaxpr: Any) -> Iterator[Any]:
-    """Yield the scans of a jaxpr, at any depth."""
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Yield the equations of a jaxpr, at any depth."""
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "scan":
-            yield equation
+        yield equation
         for parameter in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
             inner = getattr(parameter, "jaxpr", parameter)
             if hasattr(inner, "eqns"):
-                yield from scans(inner)
+                yield from equations(inner)
+
+
+def scans(jaxpr: Any) -> Iterator[Any]:
+    """Yield the scans of a jaxpr, at any depth."""
+    return (equation for equation in equations(jaxpr) if equation.primitive.name == "scan")
+
+
+def on_devices(function: Any, out_specs: Any = SPEC(None, "rows"), devices: int = 2) -> Any:
+    """Return ``function(params, xs)`` with the rows of ``xs [T, B, ...]`` divided among devices."""
+    mesh = jax.make_mesh((devices,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    return jax.shard_map(function, mesh=mesh, in_specs=(SPEC(), SPEC(None, "rows")), out_specs=out_specs)
 
 
 def gradient_scans(batch: tuple[int, ...], around: Any = lambda loss: loss, **options: Any) -> list[Any]:
@@ -233,16 +244,23 @@ def test_a_kernel_whose_rows_are_whole_pages_is_spaced(hidden, rows, columns):
 
 
 @pytest.mark.parametrize(
-    ("hidden", "rows", "widths"),
-    [(300, 4, {200}), (300, 96, {200}), (300, 98, {1200}), (300, 2, {1200}), (338, 4, {169}), (1024, 4, {64})],
+    ("devices", "hidden", "rows", "widths"),
+    [
+        (2, 300, 4, {200}),
+        (2, 300, 96, {200}),
+        (2, 300, 98, {1200}),
+        (2, 300, 2, {1200}),
+        (2, 338, 4, {169}),
+        (2, 1024, 4, {64}),
+        (1, 300, 4, {1200}),
+    ],
 )
-def test_on_several_devices_a_large_kernel_is_in_pieces(hidden, rows, widths, key):
+def test_on_several_devices_a_large_kernel_is_in_pieces(devices, hidden, rows, widths, key):
     """In the forward loop of the LSTM, for a product of a few rows, and with the same results."""
     cell = jaxrnn.lstm(2, hidden)
     params, xs = cell.init(key), normal(key, (T, rows, 2), jnp.float32)
     forward = lambda params, xs: jaxrnn.unroll(cell, params, xs)[1]
-    mesh, spec = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,)), jax.sharding.PartitionSpec
-    sharded = jax.shard_map(forward, mesh=mesh, in_specs=(spec(), spec(None, "rows")), out_specs=spec(None, "rows"))
+    sharded = on_devices(forward, devices=devices)
     loops = list(scans(jax.make_jaxpr(sharded)(params, xs).jaxpr))
     products = [eqn for loop in loops for eqn in loop.params["jaxpr"].jaxpr.eqns if eqn.primitive.name == "dot_general"]
     assert {equation.outvars[0].aval.shape[-1] for equation in products} == widths

@@ -12,9 +12,8 @@ import pytest
 import jaxrnn
 from jaxrnn import parts
 from tests.registry import BY_NAME, assert_trees_close, noisy_params, normal
-from tests.test_engine import scans
+from tests.test_engine import SPEC, equations, on_devices, scans
 
-SPEC = jax.sharding.PartitionSpec
 T, B = 11, 2  # parts of 4, 4 and 3 steps
 OPTIONS = {
     "lengths": np.array([11, 6]),
@@ -70,12 +69,6 @@ def test_any_batch_axes_and_vmap(batch, key, float64, everything_is_large):
     assert_trees_close(jax.jit(run, static_argnums=0)("auto"), jax.jit(run, static_argnums=0)("autodiff"))
 
 
-def on_two_devices(function: Any, out_specs: Any = SPEC(None, "rows")) -> Any:
-    """Return ``function(params, xs)`` with the rows of ``xs [T, B, ...]`` divided among two devices."""
-    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
-    return jax.shard_map(function, mesh=mesh, in_specs=(SPEC(), SPEC(None, "rows")), out_specs=out_specs)
-
-
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("name", ["lstm", "gru-before", "conv-gru-1d", "user-lstm"])
 def test_inside_shard_map(name, reverse, key, float64, everything_is_large):
@@ -85,10 +78,10 @@ def test_inside_shard_map(name, reverse, key, float64, everything_is_large):
     params, xs = noisy_params(cell, key), normal(key, (T, 2 * B, *entry.features))
     unroll = lambda params, xs: jaxrnn.unroll(cell, params, xs, reverse=reverse)[1]
     loss = lambda params, xs: (unroll(params, xs) ** 2).sum()
-    sharded = on_two_devices(unroll)
+    sharded = on_devices(unroll)
     assert max(depths(sharded, params, xs)) > 0
     assert_trees_close(jax.jit(sharded)(params, xs), jax.jit(unroll)(params, xs))
-    sharded_gradient = on_two_devices(jax.grad(loss), SPEC())
+    sharded_gradient = on_devices(jax.grad(loss), SPEC())
     assert_trees_close(jax.jit(sharded_gradient)(params, xs), jax.jit(jax.grad(loss))(params, xs))
 
 
@@ -102,7 +95,7 @@ def test_outputs_that_are_the_same_on_all_devices_stay_so(key, everything_is_lar
         inputs=lambda params, xs, key=None: xs,
     )
     forward = lambda params, xs: jaxrnn.unroll(cell, params, xs)[1]
-    sharded = on_two_devices(forward, {"h": SPEC(None, "rows"), "one": SPEC()})
+    sharded = on_devices(forward, {"h": SPEC(None, "rows"), "one": SPEC()})
     params, xs = cell.init(key), normal(key, (T, 2 * B, 2), jnp.float32)
     ys = jax.jit(sharded)(params, xs)
     assert max(depths(sharded, params, xs)) > 0
@@ -113,8 +106,8 @@ def test_vmap_inside_shard_map(key, float64, everything_is_large):
     cell = jaxrnn.lstm(2, 3, dtype=jnp.float64)
     params, xs = noisy_params(cell, key), normal(key, (T, B, 5, 2))
     unroll = jax.vmap(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1], (None, 2), 2)
-    assert max(depths(on_two_devices(unroll), params, xs)) > 0
-    assert_trees_close(jax.jit(on_two_devices(unroll))(params, xs), jax.jit(unroll)(params, xs))
+    assert max(depths(on_devices(unroll), params, xs)) > 0
+    assert_trees_close(jax.jit(on_devices(unroll))(params, xs), jax.jit(unroll)(params, xs))
 
 
 @pytest.mark.parametrize(("steps", "inputs"), [(100, 128), (300, 1), (125, 8)])
@@ -123,7 +116,7 @@ def test_on_two_devices_no_thread_waits_for_another(steps, inputs):
     cell = jaxrnn.lstm(inputs, 128)
     params = jax.eval_shape(cell.init, jax.random.key(0))
     xs = jax.ShapeDtypeStruct((steps, 32, inputs), jnp.float32)
-    forward = on_two_devices(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])
+    forward = on_devices(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])
     text = str(jax.jit(forward).lower(params, xs).compile().as_text())
     _, entry = text.split("ENTRY")  # what a kernel holds is one thread's, whatever it is marked as
     assert 'outer_dimension_partitions":["' not in entry
@@ -134,28 +127,28 @@ def test_a_kernel_too_large_for_one_thread_is_multiplied_once(key):
     """In parts, XLA would share each part's product among threads; so would it the one of all steps, but once."""
     cell = jaxrnn.lstm(2048, 128)
     params, xs = jax.eval_shape(cell.init, key), jax.ShapeDtypeStruct((100, 32, 2048), jnp.float32)
-    forward = on_two_devices(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])
+    forward = on_devices(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])
     assert max(depths(forward, params, xs)) == 0
     narrow, xs = jaxrnn.lstm(2, 128), jax.ShapeDtypeStruct((100, 32, 2), jnp.float32)
-    forward = on_two_devices(lambda params, xs: jaxrnn.unroll(narrow, params, xs)[1])
+    forward = on_devices(lambda params, xs: jaxrnn.unroll(narrow, params, xs)[1])
     assert max(depths(forward, jax.eval_shape(narrow.init, key), xs)) > 0
 
 
-def test_kernels_are_cut_and_spaced_once(key, everything_is_large):
-    """Before the loop over the parts: U of the LSTM with columns of zeros, both parts of that of the GRU."""
-    for cell in (jaxrnn.lstm(2, 256), jaxrnn.gru(2, 256, reset_after=False)):
-        params, xs = jax.eval_shape(cell.init, key), jax.ShapeDtypeStruct((T, 2, 2), jnp.float32)
-        traced = jax.make_jaxpr(lambda params, xs, cell=cell: jaxrnn.unroll(cell, params, xs))(params, xs)
-        outer = [loop for loop in scans(traced.jaxpr) if list(scans(loop.params["jaxpr"].jaxpr))]
-        assert outer
-        for loop in outer:
-            shapes = [var.aval.shape for equation in loop.params["jaxpr"].jaxpr.eqns for var in equation.outvars]
-            assert not any(len(shape) == 2 and shape[0] == 256 for shape in shapes)
+def test_kernels_are_prepared_once(key, everything_is_large):
+    """Before the loop over the parts: the LSTM's U with columns of zeros."""
+    cell = jaxrnn.lstm(2, 256)
+    params, xs = jax.eval_shape(cell.init, key), jax.ShapeDtypeStruct((T, 2, 2), jnp.float32)
+    traced = jax.make_jaxpr(lambda params, xs: jaxrnn.unroll(cell, params, xs))(params, xs).jaxpr
+    spacings = lambda jaxpr: [here.primitive.name for here in equations(jaxpr)].count("pad")
+    outer = [loop.params["jaxpr"].jaxpr for loop in scans(traced) if list(scans(loop.params["jaxpr"].jaxpr))]
+    assert outer
+    assert spacings(traced) > 0
+    assert not any(map(spacings, outer))
 
 
 def test_of_an_empty_batch_there_are_no_parts(key, everything_is_large):
     cell = jaxrnn.lstm(2, 3)
-    forward = on_two_devices(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])
+    forward = on_devices(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])
     arguments = cell.init(key), jnp.ones((T, 0, 2))
     assert forward(*arguments).shape == (T, 0, 3)
     assert max(depths(forward, *arguments)) == 0
