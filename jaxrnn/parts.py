@@ -68,10 +68,9 @@ class Prepared(NamedTuple):
 
 
 def with_prepared(cell: Cell, adjoint: Adjoint) -> tuple[Cell, Adjoint]:
-    """Return both for parameters that are `Prepared`."""
+    """Return both for parameters that are `Prepared`, and for no way back."""
     return cell._replace(inputs=lambda given, xs, key=None: cell.inputs(given.params, xs, key)), adjoint._replace(
         prepare=lambda given, carry: given.prepared,
-        transpose=lambda given: adjoint.transpose(given.params),
         product=lambda given, operand: adjoint.product(given.params, operand),
     )
 
