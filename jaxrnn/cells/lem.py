@@ -47,12 +47,10 @@ class LEMCarry(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """The factors in the backward step: of dc, [d1, dn] ``[*B, 2H]`` and dc_{t-1}; of dh, [d2, dm] and dh_{t-1}."""
+    """What the backward step needs of a step: [s_1, s_2, n, m] ``[*B, 4H]``, with Δ = Δt s; and the carry it took."""
 
-    by_c: Array
-    c: Array
-    by_h: Array
-    h: Array
+    gates: Array
+    before: LEMCarry
 
 
 @recorded
@@ -116,18 +114,13 @@ def lem(
     def forward(kernels: list[Array], carry: LEMCarry, z: Array) -> tuple[LEMCarry, Array, LEMCarry, Saved]:
         h_before, c_before = carry
         (z_12n, z_m), (kernel_12n, kernel_m) = split(z.astype(h_before.dtype)), kernels
-        s_1, s_2, n = jnp.split(squash(z_12n + recurrent_product(h_before, kernel_12n)), 3, axis=-1)
+        s_12n = squash(z_12n + recurrent_product(h_before, kernel_12n))
+        s_1, s_2, n = jnp.split(s_12n, 3, axis=-1)
         short, long = dt * s_1, dt * s_2
         c = (1 - short) * c_before + short * n
         m = jnp.tanh(z_m + recurrent_product(c, kernel_m))
         h = (1 - long) * h_before + long * m
-        saved = Saved(
-            by_c=_beside((n - c_before) * short * (1 - s_1), short * (1 - n * n)),
-            c=1 - short,
-            by_h=_beside((m - h_before) * long * (1 - s_2), long * (1 - m * m)),
-            h=1 - long,
-        )
-        return LEMCarry(h, c), h.astype(z.dtype), LEMCarry(h_before, c), saved
+        return LEMCarry(h, c), h.astype(z.dtype), LEMCarry(h_before, c), Saved(_beside(s_12n, m), carry)
 
     def transpose(params: LEMParams) -> tuple[Array, Array]:
         kernel_12n, kernel_m = kernels_of(params)
@@ -137,13 +130,15 @@ def lem(
         transposed: tuple[Array, Array], saved: Saved, dcarry: LEMCarry, dy: Array
     ) -> tuple[LEMCarry, Array, Array]:
         transposed_12n, transposed_m = transposed
+        (h_before, c_before), (s_1, s_2, n, m) = saved.before, jnp.split(saved.gates, 4, axis=-1)
+        short, long = dt * s_1, dt * s_2
         dh = dcarry.h + dy.astype(dcarry.h.dtype)
-        d2, dm = jnp.split(_beside(dh, dh) * saved.by_h, 2, axis=-1)
+        d2, dm = dh * (m - h_before) * long * (1 - s_2), dh * long * (1 - m * m)
         dc = dcarry.c + recurrent_product(dm, transposed_m)
-        d1, dn = jnp.split(_beside(dc, dc) * saved.by_c, 2, axis=-1)
-        dh_before = dh * saved.h + recurrent_product(_beside(d1, d2, dn), transposed_12n)
+        d1, dn = dc * (n - c_before) * short * (1 - s_1), dc * short * (1 - n * n)
+        dh_before = dh * (1 - long) + recurrent_product(_beside(d1, d2, dn), transposed_12n)
         da = _beside(d1, d2, dn, dm)
-        return LEMCarry(dh_before, dc * saved.c), da, da
+        return LEMCarry(dh_before, dc * (1 - short)), da, da
 
     def product(params: LEMParams, operands: LEMCarry) -> Array:
         kernel_12n, kernel_m = kernels_of(params)
