@@ -218,6 +218,7 @@ OPTIONS = (
         {"kernel_size": (2, 1, 2), "strides": (2, 1, 1), "recurrent_kernel_size": (2, 2, 1), "activation": SINE},
         (3, 2, 1, D),
     ),
+    Entry("gru-after-callables", jaxrnn.gru, {"activations": (jnp.arctan, SINE)}),
     Entry("gru-before-callables", jaxrnn.gru, {"reset_after": False, "activations": (SINE, jnp.arctan)}),
     Entry("residual-callable", jaxrnn.residual_vanilla, {"activation": jax.nn.softplus}),
     Entry("normalized-pair", jaxrnn.normalized_vanilla, {"activation": SINE, "epsilon": 0.1}),

@@ -82,7 +82,7 @@ BATCHES = {
 }
 
 
-EVERY_CELL = ["vanilla-tanh", "gru-after", "gru-before", "attending-lstm", "user-lstm"]
+EVERY_CELL = ["vanilla-tanh", "gru-after", "gru-before", "lem", "lstm-variant", "attending-lstm", "user-lstm"]
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,23 @@ def test_weight_gradients_transpose_nothing_in_memory(name):
     assert re.findall(rf"\w+\[\d+,(?:{T},{B}|{T * B})\]\S* copy\(", text) == []
 
 
-@pytest.mark.parametrize(("name", "written"), [("vanilla-tanh", 1), ("lstm", 4)])
-def test_the_forward_loop_writes_every_state_once(name, written):
-    """h before a step is h after the last: vanilla writes h over zs; the LSTM factors over zs, two more, and h."""
-    cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
+WRITTEN = [
+    (jaxrnn.vanilla(D, H), 1),
+    (jaxrnn.lstm(D, H), 3),
+    (jaxrnn.gru(D, H), 4),
+    (jaxrnn.gru(D, H, reset_after=False), 4),
+    (jaxrnn.lem(D, H), 3),
+    (jaxrnn.lstm_variant(D, H), 4),
+]
+
+
+@pytest.mark.parametrize(("cell", "written"), WRITTEN)
+def test_the_forward_loop_writes_every_state_once(cell, written):
+    """h before a step is h after the last: vanilla writes h over zs; the LSTM its gates over zs, c and h.
+
+    The GRU writes its gates and its candidate over both parts of zs, h, and the product that the reset is part of; LEM
+    its gates over zs, c and h; the LSTM variant over zs what da is a multiple of, two more such factors, and h.
+    """
     text = compiled(jax.grad(loss_of(cell)), noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D)))
     entry = text[text.index("ENTRY ") :]
     forward = next(line for line in entry.splitlines() if " while(" in line)

@@ -22,6 +22,11 @@ class Activation(NamedTuple):
     keep: Callable[[Array, Array], Array]
     slope: Callable[[Array], Array]
 
+    def keep_beside(self, a: Array, h: Array) -> Array | None:
+        """Return what to keep for the derivative where h is kept in any case: None if h will do."""
+        kept = self.keep(a, h)
+        return None if kept is h else kept
+
 
 def of_output(function: Callable[[Array], Array], slope: Callable[[Array], Array]) -> Activation:
     """Return the `Activation` whose derivative is ``slope(φ(a))``."""

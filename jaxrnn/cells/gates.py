@@ -3,7 +3,6 @@
 With σ(x) = ½ tanh(x/2) + ½, a row of gates, some σ and some tanh, is
 
     s = k ⊙ tanh(k ⊙ a) + (1 - k)        with k = ½ in the columns of σ, 1 in those of tanh
-    s' = 1 - s²  (tanh),  s - s²  (σ)
 
 A compiler that meets a tanh and several sigmoids of slices of one array computes each of them again
 for every result that needs it. σ is exact to the rounding of 1: below 1e-7 in float32, it may be 0.
@@ -27,10 +26,6 @@ class Gates(NamedTuple):
         wide = a.astype(jnp.float32) if jnp.finfo(a.dtype).bits < 32 else a
         k, offset = self._row(1 - 0.5 * self.sigmoid, wide), self._row(0.5 * self.sigmoid, wide)
         return (jnp.tanh(wide * k) * k + offset).astype(a.dtype)
-
-    def slope(self, s: Array) -> Array:
-        """Return s' at the gates ``s [*B, columns]``."""
-        return self._row(self.sigmoid, s) * s + self._row(1 - self.sigmoid, s) - s * s
 
     def _row(self, values: np.ndarray, like: Array) -> Array:
         return jnp.asarray(values.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,)))

@@ -67,22 +67,19 @@ class Parts(NamedTuple):
     n: Array
 
 
-class SavedAfter(NamedTuple):
-    """The factors of dh in the backward step, reset after: [dr, du] ``[*B, 2H]``; dq, dn, dh_{t-1} ``[*B, H]``."""
+class Saved(NamedTuple):
+    """What the backward step needs of a step.
+
+    ru, n: both gates ``[*B, 2H]`` and the candidate ``[*B, H]``.
+    h_before: ``[*B, H]``.
+    ru_kept, n_kept: what σ' and φ' are computed from; None where ru and n will do.
+    """
 
     ru: Array
-    q: Array
     n: Array
-    h: Array
-
-
-class SavedBefore(NamedTuple):
-    """The factors in the backward step, reset before: of dh, [du, dn] and dh_{t-1}; of ds, dr and dh_{t-1}."""
-
-    un: Array
-    h: Array
-    r: Array
-    s: Array
+    h_before: Array
+    ru_kept: Array | None
+    n_kept: Array | None
 
 
 @recorded
@@ -163,9 +160,8 @@ def gru(
         del key
         checks.parameters(params, GRUParams, shapes, call)
         checks.features("xs", xs, input_size, params.input.dtype, call)
-        if (
-            not checks.symbolic(xs.size) and xs.size <= input_size**2
-        ):  # a part is a copy: of the weights for a sequence, of the products for a step
+        # A part is a copy: of the weights for a sequence, of the products for a step.
+        if not checks.symbolic(xs.size) and xs.size <= input_size**2:
             z = _split(affine(xs, params.input))
         else:
             kernel = _split(params.input)
@@ -201,9 +197,14 @@ def _beside(*parts: Array) -> Array:
     return jnp.concatenate(parts, axis=-1)
 
 
-def _slopes(sigma: Activation, a_ru: Array, *ru: Array) -> list[Array]:
-    """Return σ' at each of the gates; of slices, as everything else that a step computes from a gate."""
-    return [sigma.slope(sigma.keep(a, gate)) for a, gate in zip(jnp.split(a_ru, 2, axis=-1), ru, strict=True)]
+def _common(sigma: Activation, phi: Activation, saved: Saved, dh: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Return r, r', u, dn and du, which both forms compute alike."""
+    ru_kept = saved.ru if saved.ru_kept is None else saved.ru_kept
+    n_kept = saved.n if saved.n_kept is None else saved.n_kept
+    (r, u), (r_kept, u_kept) = (jnp.split(gates, 2, axis=-1) for gates in (saved.ru, ru_kept))
+    dn = dh * (1 - u) * phi.slope(n_kept)
+    du = dh * (saved.h_before - saved.n) * sigma.slope(u_kept)
+    return r, sigma.slope(r_kept), u, dn, du
 
 
 def _reset_after(sigma: Activation, phi: Activation) -> tuple[Adjoint, Split]:
@@ -217,29 +218,32 @@ def _reset_after(sigma: Activation, phi: Activation) -> tuple[Adjoint, Split]:
         a = _split(recurrent_product(h, params.recurrent))  # in the loop, one product is faster than two
         return Parts(biased(a.ru, _split(params.bias).ru), biased(a.n, params.candidate_bias))
 
-    def activations(h_before: Array, z: Parts, a: Parts) -> tuple[Array, ...]:
+    def activations(h_before: Array, z: Parts, a: Parts) -> tuple[Array, Saved]:
         a_ru = z.ru.astype(h_before.dtype) + a.ru
-        r, u = jnp.split(sigma.function(a_ru), 2, axis=-1)
+        ru = sigma.function(a_ru)
+        r, u = jnp.split(ru, 2, axis=-1)
         a_n = z.n.astype(h_before.dtype) + r * a.n
         n = phi.function(a_n)
-        return a_ru, r, u, a_n, n, (1 - u) * n + u * h_before
+        h = (1 - u) * n + u * h_before
+        return h, Saved(ru, n, h_before, sigma.keep_beside(a_ru, ru), phi.keep_beside(a_n, n))
 
     def update(h: Array, z: Parts, a: Parts) -> tuple[Array, Array]:
-        *_, h = activations(h, z, a)
+        h, _ = activations(h, z, a)
         return h, h.astype(z.n.dtype)
 
-    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, Array, SavedAfter]:
+    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, Array, tuple[Saved, Array]]:
         a = recur(params, h_before)
-        a_ru, r, u, a_n, n, h = activations(h_before, z, a)
-        r_slope, u_slope = _slopes(sigma, a_ru, r, u)
-        dn, q = (1 - u) * phi.slope(phi.keep(a_n, n)), a.n
-        ru = _beside(dn * q * r_slope, (h_before - n) * u_slope)
-        return h, h.astype(z.n.dtype), h_before, SavedAfter(ru, q=dn * r, n=dn, h=u)
+        h, saved = activations(h_before, z, a)
+        return h, h.astype(z.n.dtype), h_before, (saved, a.n)
 
-    def backward(transposed: Array, saved: SavedAfter, dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
+    def backward(transposed: Array, kept: tuple[Saved, Array], dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
+        saved, q = kept
         dh = dh + dy.astype(dh.dtype)
-        dru, dq, dn = _beside(dh, dh) * saved.ru, dh * saved.q, dh * saved.n
-        return dh * saved.h + recurrent_product(_beside(dru, dq), transposed), Parts(dru, dn), Parts(dru, dq)
+        r, r_slope, u, dn, du = _common(sigma, phi, saved, dh)
+        dr, dq = dn * q * r_slope, dn * r
+        da = _beside(dr, du, dq)
+        dru, dq = _split(da)
+        return dh * u + recurrent_product(da, transposed), Parts(dru, dn), Parts(dru, dq)
 
     def gradients(params: GRUParams, xs: Array, hs_before: Array, dzs: Parts, das: Parts) -> tuple[GRUParams, Array]:
         dinput, dbias, dxs = affine_gradients(xs, params.input, _beside(*dzs))
@@ -261,24 +265,25 @@ def _reset_before(sigma: Activation, phi: Activation) -> Adjoint:
 
     def forward(
         weights: tuple[Parts, Array], h_before: Array, z: Parts
-    ) -> tuple[Array, Array, tuple[Array, Array], SavedBefore]:
+    ) -> tuple[Array, Array, tuple[Array, Array], Saved]:
         kernel, bias_ru = weights
         a_ru = z.ru.astype(h_before.dtype) + recurrent_product(h_before, kernel.ru, bias_ru)
-        r, u = jnp.split(sigma.function(a_ru), 2, axis=-1)
+        ru = sigma.function(a_ru)
+        r, u = jnp.split(ru, 2, axis=-1)
         s = r * h_before
         a_n = z.n.astype(h_before.dtype) + recurrent_product(s, kernel.n)
         n = phi.function(a_n)
         h = (1 - u) * n + u * h_before
-        r_slope, u_slope = _slopes(sigma, a_ru, r, u)
-        un = _beside((h_before - n) * u_slope, (1 - u) * phi.slope(phi.keep(a_n, n)))
-        return h, h.astype(z.n.dtype), (h_before, s), SavedBefore(un, h=u, r=h_before * r_slope, s=r)
+        saved = Saved(ru, n, h_before, sigma.keep_beside(a_ru, ru), phi.keep_beside(a_n, n))
+        return h, h.astype(z.n.dtype), (h_before, s), saved
 
-    def backward(transposed: Parts, saved: SavedBefore, dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
+    def backward(transposed: Parts, saved: Saved, dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
         dh = dh + dy.astype(dh.dtype)
-        du, dn = jnp.split(_beside(dh, dh) * saved.un, 2, axis=-1)
+        r, r_slope, u, dn, du = _common(sigma, phi, saved, dh)
         ds = recurrent_product(dn, transposed.n)
-        da = Parts(_beside(ds * saved.r, du), dn)
-        return dh * saved.h + ds * saved.s + recurrent_product(da.ru, transposed.ru), da, da
+        dr = ds * saved.h_before * r_slope
+        da = Parts(_beside(dr, du), dn)
+        return dh * u + ds * r + recurrent_product(da.ru, transposed.ru), da, da
 
     def gradients(
         params: GRUParams, xs: Array, operands: tuple[Array, Array], dzs: Parts, das: Parts

@@ -42,29 +42,10 @@ class LSTMCarry(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """The factors by which the backward step multiplies; none of them depends on a cotangent.
-
-    gates: of da_t ``[*B, 4H]``, the gates' cotangents lacking only dc or dh.
-    output: o ⊙ (1 - tanh²(c)), from dh to dc.
-    forget: f, from dc_t to dc_{t-1}.
-    """
+    """What the backward step needs of a step: its gates ``[*B, 4H]``, and c_{t-1} ``[*B, H]``, which give c_t again."""
 
     gates: Array
-    output: Array
-    forget: Array
-
-
-class Activations(NamedTuple):
-    """All that a step computes: the gates s = [i, f, g, o] and each of them, c_t, tanh(c_t) and h_t."""
-
-    s: Array
-    i: Array
-    f: Array
-    g: Array
-    o: Array
-    c: Array
-    tanh_c: Array
-    h: Array
+    c_before: Array
 
 
 @recorded
@@ -147,31 +128,32 @@ def lstm(
     def recur(params: LSTMParams, carry: LSTMCarry) -> Array:
         return recurrent_product(carry.h, params.recurrent, params.bias)
 
-    def activations(carry: LSTMCarry, z: Array, a: Array) -> Activations:
+    def activations(carry: LSTMCarry, z: Array, a: Array) -> tuple[LSTMCarry, Array]:
         s = squash(z.astype(carry.h.dtype) + a)
         i, f, g, o = jnp.split(s, 4, axis=-1)
         c = f * carry.c + i * g
-        tanh_c = jnp.tanh(c)
-        return Activations(s, i, f, g, o, c, tanh_c, h=o * tanh_c)
+        return LSTMCarry(o * jnp.tanh(c), c), s
 
     def update(carry: LSTMCarry, z: Array, a: Array) -> tuple[LSTMCarry, Array]:
-        at = activations(carry, z, a)
-        return LSTMCarry(at.h, at.c), at.h.astype(z.dtype)
+        after, _ = activations(carry, z, a)
+        return after, after.h.astype(z.dtype)
 
     def step(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array]:
         return update(carry, z, recur(params, carry))
 
     def forward(params: LSTMParams, carry: LSTMCarry, z: Array) -> tuple[LSTMCarry, Array, Array, Saved]:
-        s, i, f, g, o, c, tanh_c, h = activations(carry, z, recur(params, carry))
-        factors = jnp.concatenate([g, carry.c, i, tanh_c], axis=-1) * squash.slope(s)
-        saved = Saved(factors, o * (1 - tanh_c * tanh_c), f)
-        return LSTMCarry(h, c), h.astype(z.dtype), carry.h, saved
+        after, s = activations(carry, z, recur(params, carry))
+        return after, after.h.astype(z.dtype), carry.h, Saved(s, carry.c)
 
     def backward(transposed: Array, saved: Saved, dcarry: LSTMCarry, dy: Array) -> tuple[LSTMCarry, Array, Array]:
+        i, f, g, o = jnp.split(saved.gates, 4, axis=-1)
+        tanh_c = jnp.tanh(f * saved.c_before + i * g)
         dh = dcarry.h + dy.astype(dcarry.h.dtype)
-        dc = dcarry.c + dh * saved.output
-        da = jnp.concatenate([dc, dc, dc, dh], axis=-1) * saved.gates
-        return LSTMCarry(h=recurrent_product(da, transposed), c=dc * saved.forget), da, da
+        dc = dcarry.c + dh * o * (1 - tanh_c * tanh_c)
+        di, df = dc * g * i * (1 - i), dc * saved.c_before * f * (1 - f)
+        dg, do = dc * i * (1 - g * g), dh * tanh_c * o * (1 - o)
+        da = jnp.concatenate([di, df, dg, do], axis=-1)
+        return LSTMCarry(h=recurrent_product(da, transposed), c=dc * f), da, da
 
     def gradients(params: LSTMParams, xs: Array, hs_before: Array, dzs: Array, das: Array) -> tuple[LSTMParams, Array]:
         dinput, dbias, dxs = affine_gradients(xs, params.input, dzs)

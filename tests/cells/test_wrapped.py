@@ -157,7 +157,9 @@ def test_what_is_kept_of_an_update_is_enough(update, key):
     assert_trees_close(manual, autodiff)
 
 
-def test_a_split_lstm_takes_no_more_memory_than_the_one_of_the_library(key):
+def test_a_split_lstm_keeps_one_array_more_than_the_one_of_the_library(key):
+    """tanh(c), which the library's computes again."""
+
     def update(carry, z, a):
         i, f, g, o = jnp.split(z + a, 4, axis=-1)
         c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
@@ -175,7 +177,8 @@ def test_a_split_lstm_takes_no_more_memory_than_the_one_of_the_library(key):
         compiled: Any = jax.jit(jax.value_and_grad(loss)).lower(params, xs).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    assert temporary_bytes(own) < 1.02 * temporary_bytes(library)
+    one_array = 4 * 40 * 16 * 64
+    assert temporary_bytes(own) < 1.02 * temporary_bytes(library) + one_array
 
 
 @pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "conv-gru-1d", "user-lstm", "user-step"])
