@@ -3,8 +3,8 @@
 A loop here is ``scan(step, carry, buffers, inputs)`` with ``step(carry, buffer_t, input_t) ->
 (carry, outputs_t)``. `stacked_scan` is `jax.lax.scan`: every output has an array of its own.
 `in_place_scan` writes an output over what the step has just read, where one of the same shape and
-dtype is at hand: the gates, which the backward step needs, over zs, the cotangents of zs over those of
-the outputs, or over the gates. A third of the memory is not allocated, zeroed and mapped in.
+dtype is at hand: what the backward step needs, such as the gates, over zs, the cotangents of zs over those
+of the outputs, or over what was kept. So much memory is not allocated, zeroed and mapped in.
 """
 
 from collections.abc import Callable, Set

@@ -1,7 +1,7 @@
 """A long sequence without a gradient: what its loop reads, zs, is made a few steps at a time.
 
-With a gradient, zs of all steps become the memory in which gates are kept for the backward pass. Without one
-they are read once, and can be the largest array there is, 4H numbers a step for the LSTM. So they are made
+With a gradient, zs of all steps become the memory of what is kept for the backward pass. Without one they
+are read once, and can be the largest array there is, 4H numbers a step for the LSTM. So they are made
 
     c, ys = loop(c, inputs(θ, xs))        for xs of a few steps after another
 

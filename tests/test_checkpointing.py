@@ -143,9 +143,10 @@ def arrays_in(jaxpr: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "everything", "carries"), [("vanilla-tanh", 3.1, 1.2), ("lstm", 6.1, 2.5), ("gru-after", 7.1, 1.5)]
+    ("name", "everything", "carries", "sqrt"),
+    [("vanilla-tanh", 3.1, 1.2, 0.12), ("lstm", 6.1, 2.5, 0.25), ("gru-after", 7.1, 1.4, 0.25)],
 )
-def test_memory_for_a_loss_on_the_last_state(name, everything, carries):
+def test_memory_for_a_loss_on_the_last_state(name, everything, carries, sqrt):
     """In arrays [T, B, H], by XLA's own account; with checkpoints, zs of all steps are nowhere."""
     time, batch, hidden = 1600, 4, 16
     cell = BY_NAME[name].factory(2, hidden, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
@@ -162,7 +163,7 @@ def test_memory_for_a_loss_on_the_last_state(name, everything, carries):
 
     assert temporary_arrays(None) <= everything
     assert temporary_arrays("carries") <= carries
-    assert temporary_arrays("sqrt") <= 0.26
+    assert temporary_arrays("sqrt") <= sqrt
 
 
 def test_inputs_are_made_a_segment_at_a_time():

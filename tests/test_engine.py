@@ -96,7 +96,9 @@ def test_no_loop_copies_its_buffers(name, around):
     assert copies_of_all_steps(text) == []
 
 
-@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after", "gru-before"])
+@pytest.mark.parametrize(
+    "name", ["vanilla-tanh", "lstm", "gru-after", "gru-after-callables", "gru-before", "lem", "lstm-variant"]
+)
 def test_masks_and_resets_copy_nothing(name):
     cell = BY_NAME[name].factory(D, H, dtype=jnp.float32, carry_dtype=None, **BY_NAME[name].options)
     loss = loss_of(cell, lengths=np.arange(B) + 3, mask=~FLAGS, resets=FLAGS)
@@ -114,22 +116,22 @@ def test_weight_gradients_transpose_nothing_in_memory(name):
     assert re.findall(rf"\w+\[\d+,(?:{T},{B}|{T * B})\]\S* copy\(", text) == []
 
 
-WRITTEN = [
-    (jaxrnn.vanilla(D, H), 1),
-    (jaxrnn.lstm(D, H), 3),
-    (jaxrnn.gru(D, H), 4),
-    (jaxrnn.gru(D, H, reset_after=False), 4),
-    (jaxrnn.lem(D, H), 3),
-    (jaxrnn.lstm_variant(D, H), 4),
-]
+WRITTEN = {
+    "vanilla": (jaxrnn.vanilla(D, H), 1),
+    "lstm": (jaxrnn.lstm(D, H), 3),
+    "gru-after": (jaxrnn.gru(D, H), 4),
+    "gru-before": (jaxrnn.gru(D, H, reset_after=False), 4),
+    "lem": (jaxrnn.lem(D, H), 3),
+    "lstm-variant": (jaxrnn.lstm_variant(D, H), 4),
+}
 
 
-@pytest.mark.parametrize(("cell", "written"), WRITTEN)
+@pytest.mark.parametrize(("cell", "written"), WRITTEN.values(), ids=WRITTEN)
 def test_the_forward_loop_writes_every_state_once(cell, written):
     """h before a step is h after the last: vanilla writes h over zs; the LSTM its gates over zs, c and h.
 
-    The GRU writes its gates and its candidate over both parts of zs, h, and the product that the reset is part of; LEM
-    its gates over zs, c and h; the LSTM variant over zs what da is a multiple of, two more such factors, and h.
+    The GRU writes its gates and its candidate over both parts of zs, h, and q or r ⊙ h; LEM its gates over zs, c and
+    h; the LSTM variant over zs what da is a multiple of, two more such factors, and h.
     """
     text = compiled(jax.grad(loss_of(cell)), noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D)))
     entry = text[text.index("ENTRY ") :]

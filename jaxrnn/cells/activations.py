@@ -22,8 +22,11 @@ class Activation(NamedTuple):
     keep: Callable[[Array, Array], Array]
     slope: Callable[[Array], Array]
 
-    def keep_beside(self, a: Array, h: Array) -> Array | None:
-        """Return what to keep for the derivative where h is kept in any case: None if h will do."""
+    def keep_apart(self, a: Array, h: Array) -> Array | None:
+        """Return what to keep besides h, which is kept in any case: None where h will do.
+
+        One array under two names could not be written over: it would have a second reader.
+        """
         kept = self.keep(a, h)
         return None if kept is h else kept
 

@@ -72,14 +72,16 @@ class Saved(NamedTuple):
 
     ru, n: both gates ``[*B, 2H]`` and the candidate ``[*B, H]``.
     h_before: ``[*B, H]``.
-    ru_kept, n_kept: what σ' and φ' are computed from; None where ru and n will do.
+    q: h_{t-1} U_n + b_q ``[*B, H]``; None with the reset before.
+    for_ru, for_n: what σ' and φ' are computed from; None where ru and n will do.
     """
 
     ru: Array
     n: Array
     h_before: Array
-    ru_kept: Array | None
-    n_kept: Array | None
+    q: Any
+    for_ru: Array | None
+    for_n: Array | None
 
 
 @recorded
@@ -197,14 +199,18 @@ def _beside(*parts: Array) -> Array:
     return jnp.concatenate(parts, axis=-1)
 
 
-def _common(sigma: Activation, phi: Activation, saved: Saved, dh: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """Return r, r', u, dn and du, which both forms compute alike."""
-    ru_kept = saved.ru if saved.ru_kept is None else saved.ru_kept
-    n_kept = saved.n if saved.n_kept is None else saved.n_kept
-    (r, u), (r_kept, u_kept) = (jnp.split(gates, 2, axis=-1) for gates in (saved.ru, ru_kept))
-    dn = dh * (1 - u) * phi.slope(n_kept)
-    du = dh * (saved.h_before - saved.n) * sigma.slope(u_kept)
-    return r, sigma.slope(r_kept), u, dn, du
+def _saved(
+    sigma: Activation, phi: Activation, h_before: Array, a_ru: Array, ru: Array, a_n: Array, n: Array, q: Any = None
+) -> Saved:
+    return Saved(ru, n, h_before, q, sigma.keep_apart(a_ru, ru), phi.keep_apart(a_n, n))
+
+
+def _gates_and_slopes(sigma: Activation, phi: Activation, saved: Saved) -> tuple[Array, Array, Array, Array, Array]:
+    """Return r, u, r', u' and n'; of slices, as everything else that a step computes from a gate."""
+    r, u = jnp.split(saved.ru, 2, axis=-1)
+    for_r, for_u = jnp.split(saved.ru if saved.for_ru is None else saved.for_ru, 2, axis=-1)
+    for_n = saved.n if saved.for_n is None else saved.for_n
+    return r, u, sigma.slope(for_r), sigma.slope(for_u), phi.slope(for_n)
 
 
 def _reset_after(sigma: Activation, phi: Activation) -> tuple[Adjoint, Split]:
@@ -218,32 +224,32 @@ def _reset_after(sigma: Activation, phi: Activation) -> tuple[Adjoint, Split]:
         a = _split(recurrent_product(h, params.recurrent))  # in the loop, one product is faster than two
         return Parts(biased(a.ru, _split(params.bias).ru), biased(a.n, params.candidate_bias))
 
-    def activations(h_before: Array, z: Parts, a: Parts) -> tuple[Array, Saved]:
+    def activations(h_before: Array, z: Parts, a: Parts) -> tuple[Array, Array, Array, Array, Array]:
         a_ru = z.ru.astype(h_before.dtype) + a.ru
         ru = sigma.function(a_ru)
         r, u = jnp.split(ru, 2, axis=-1)
         a_n = z.n.astype(h_before.dtype) + r * a.n
         n = phi.function(a_n)
-        h = (1 - u) * n + u * h_before
-        return h, Saved(ru, n, h_before, sigma.keep_beside(a_ru, ru), phi.keep_beside(a_n, n))
+        return a_ru, ru, a_n, n, (1 - u) * n + u * h_before
 
     def update(h: Array, z: Parts, a: Parts) -> tuple[Array, Array]:
-        h, _ = activations(h, z, a)
+        *_, h = activations(h, z, a)
         return h, h.astype(z.n.dtype)
 
-    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, Array, tuple[Saved, Array]]:
+    def forward(params: GRUParams, h_before: Array, z: Parts) -> tuple[Array, Array, Array, Saved]:
         a = recur(params, h_before)
-        h, saved = activations(h_before, z, a)
-        return h, h.astype(z.n.dtype), h_before, (saved, a.n)
+        *computed, h = activations(h_before, z, a)
+        return h, h.astype(z.n.dtype), h_before, _saved(sigma, phi, h_before, *computed, q=a.n)
 
-    def backward(transposed: Array, kept: tuple[Saved, Array], dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
-        saved, q = kept
+    def backward(transposed: Array, saved: Saved, dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
+        r, u, r_slope, u_slope, n_slope = _gates_and_slopes(sigma, phi, saved)
         dh = dh + dy.astype(dh.dtype)
-        r, r_slope, u, dn, du = _common(sigma, phi, saved, dh)
-        dr, dq = dn * q * r_slope, dn * r
+        dn = dh * (1 - u) * n_slope
+        du = dh * (saved.h_before - saved.n) * u_slope
+        dr, dq = dn * saved.q * r_slope, dn * r
         da = _beside(dr, du, dq)
-        dru, dq = _split(da)
-        return dh * u + recurrent_product(da, transposed), Parts(dru, dn), Parts(dru, dq)
+        das = _split(da)  # of the array that the product reads, which is there anyway
+        return dh * u + recurrent_product(da, transposed), Parts(das.ru, dn), das
 
     def gradients(params: GRUParams, xs: Array, hs_before: Array, dzs: Parts, das: Parts) -> tuple[GRUParams, Array]:
         dinput, dbias, dxs = affine_gradients(xs, params.input, _beside(*dzs))
@@ -274,12 +280,13 @@ def _reset_before(sigma: Activation, phi: Activation) -> Adjoint:
         a_n = z.n.astype(h_before.dtype) + recurrent_product(s, kernel.n)
         n = phi.function(a_n)
         h = (1 - u) * n + u * h_before
-        saved = Saved(ru, n, h_before, sigma.keep_beside(a_ru, ru), phi.keep_beside(a_n, n))
-        return h, h.astype(z.n.dtype), (h_before, s), saved
+        return h, h.astype(z.n.dtype), (h_before, s), _saved(sigma, phi, h_before, a_ru, ru, a_n, n)
 
     def backward(transposed: Parts, saved: Saved, dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
+        r, u, r_slope, u_slope, n_slope = _gates_and_slopes(sigma, phi, saved)
         dh = dh + dy.astype(dh.dtype)
-        r, r_slope, u, dn, du = _common(sigma, phi, saved, dh)
+        dn = dh * (1 - u) * n_slope
+        du = dh * (saved.h_before - saved.n) * u_slope
         ds = recurrent_product(dn, transposed.n)
         dr = ds * saved.h_before * r_slope
         da = Parts(_beside(dr, du), dn)

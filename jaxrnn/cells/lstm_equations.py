@@ -100,9 +100,9 @@ class LSTMEquations(NamedTuple):
         norms = Norms(norm_u, norm_early, norm_late, norm_c)
         of_if = g - c_before if self.coupled else _beside(g, c_before)
         of_early = _beside(of_if * _slope(self.gate, a_if, s), i * _slope(self.candidate, a_g, g))
-        inside = _inside(c, self.cell_clip)
+        of_late, inside = psi * _slope(self.gate, a_o, o), _inside(c, self.cell_clip)
         saved = Saved(
-            gates=_beside(of_early * self._for_early(inside), psi * _slope(self.gate, a_o, o)),
+            of_gates=_beside(of_early * self._for_early(inside), of_late),
             output=o * _slope(self.output, c_hat, psi),
             forget=f * inside,
             norms=norms,
@@ -129,11 +129,11 @@ class LSTMEquations(NamedTuple):
         if transposed.projection is not None:
             dq = dm if saved.inside is None else dm * saved.inside
             dm = recurrent_product(dq, transposed.projection)
-        early, late = self._early_and_late(saved.gates)
-        dlate, dc_hat = dm * late, dm * saved.output
+        of_early, of_late = self._early_and_late(saved.of_gates)
+        dlate, dc_hat = dm * of_late, dm * saved.output
         da_late = normalize_backward(norms.late, late_gain, dlate)
         dc = _plus_product(dcarry.c + normalize_backward(norms.cell, transposed.cell_gain, dc_hat), da_late, p_late)
-        dearly = self._for_early(dc) * early
+        dearly = self._for_early(dc) * of_early
         da_early = normalize_backward(norms.early, early_gain, dearly)
         dc_before = dc * saved.forget
         if p_early is not None:

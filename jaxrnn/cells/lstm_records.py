@@ -73,14 +73,14 @@ class Products(NamedTuple):
 class Saved(NamedTuple):
     """The factors by which the backward step multiplies; none of them depends on a cotangent.
 
-    gates: of dâ_t, ``[*B, 4H]``: those of the gates before c_t from dc_t, of the one after it from dm_t.
+    of_gates: of dâ_t, ``[*B, 4H]``, of the gates before c_t from dc_t and of the one after it from dm_t; 3H if coupled.
     output: from dm_t to dĉ_t.
     forget: from dc_t to dc_{t-1}.
     norms: what Nᵀ needs.
     inside: clip'(q_t); None without bounds.
     """
 
-    gates: Array
+    of_gates: Array
     output: Array
     forget: Array
     norms: Norms

@@ -109,3 +109,17 @@ def test_the_two_gru_differ(key):
     ys, others = jax.device_get(both(params, xs))
     np.testing.assert_allclose(ys[0], others[0], rtol=0, atol=1e-13)  # from zero there is nothing to reset
     assert np.abs(ys - others).max() > 1e-3
+
+
+def test_a_step_of_the_gru_without_a_gradient_asks_for_no_slope(key):
+    """So `Split.update` can be differentiated where φ has a derivative and φ' has none."""
+
+    def no_slope(a):
+        raise AssertionError("asked for the slope")
+
+    cell = jaxrnn.gru(D, H, activations=("sigmoid", (jnp.tanh, no_slope)), dtype=jnp.float64)
+    assert cell.split is not None
+    recur, update = cell.split
+    params, xs = cell.init(key), normal(key, (1, 2, D))
+    h, z = cell.initial_carry(params, (2,)), jax.tree.map(lambda z: z[0], cell.inputs(params, xs))
+    assert np.isfinite(jax.grad(lambda h: update(h, z, recur(params, h))[0].sum())(h)).all()

@@ -157,7 +157,7 @@ def test_what_is_kept_of_an_update_is_enough(update, key):
     assert_trees_close(manual, autodiff)
 
 
-def test_a_split_lstm_keeps_one_array_more_than_the_one_of_the_library(key):
+def test_a_split_lstm_keeps_at_most_one_array_more_than_the_one_of_the_library(key):
     """tanh(c), which the library's computes again."""
 
     def update(carry, z, a):
