@@ -123,6 +123,7 @@ WRITTEN = {
     "gru-before": (jaxrnn.gru(D, H, reset_after=False), 4),
     "lem": (jaxrnn.lem(D, H), 3),
     "lstm-variant": (jaxrnn.lstm_variant(D, H), 4),
+    "conv-gru-before": (jaxrnn.conv_gru((3, D), H, 2, reset_after=False), 4),
 }
 
 
@@ -133,10 +134,11 @@ def test_the_forward_loop_writes_every_state_once(cell, written):
     The GRU writes its gates and its candidate over both parts of zs, h, and q or r ⊙ h; LEM its gates over zs, c and
     h; the LSTM variant over zs what da is a multiple of, two more such factors, and h.
     """
-    text = compiled(jax.grad(loss_of(cell)), noisy_params(cell, jax.random.key(0)), jnp.ones((T, B, D)))
+    xs = jnp.ones((T, B, *(3,) * (cell.feature_axes - 1), D))
+    text = compiled(jax.grad(loss_of(cell)), noisy_params(cell, jax.random.key(0)), xs)
     entry = text[text.index("ENTRY ") :]
     forward = next(line for line in entry.splitlines() if " while(" in line)
-    assert len(re.findall(rf"\w+\[{T},{B},\d+\]", forward.split(" while(")[0])) == written
+    assert len(re.findall(rf"\w+\[{T},{B}(?:,\d+)+\]", forward.split(" while(")[0])) == written
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru-after"])

@@ -52,10 +52,9 @@ class Parts(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What the backward step needs, reset before; ``s = r ⊙ h``."""
+    """What the backward step needs, reset before: both gates and the candidate, h_{t-1}, and ``s = r ⊙ h``."""
 
-    r: Array
-    u: Array
+    ru: Array
     n: Array
     h: Array
     s: Array
@@ -188,14 +187,16 @@ def _reset_before(convolve: Convolution) -> tuple[Callable, Adjoint]:
         return _split(params.recurrent)
 
     def forward(kernel: Parts, h_before: Array, z: Parts) -> tuple[Array, Array, tuple[Array, Array], Saved]:
-        r, u = jnp.split(squash(z.ru.astype(h_before.dtype) + convolve(h_before, kernel.ru)), 2, axis=-1)
+        ru = squash(z.ru.astype(h_before.dtype) + convolve(h_before, kernel.ru))
+        r, u = jnp.split(ru, 2, axis=-1)
         s = r * h_before
         n = jnp.tanh(z.n.astype(h_before.dtype) + convolve(s, kernel.n))
         h = (1 - u) * n + u * h_before
-        return h, h.astype(z.n.dtype), (h_before, s), Saved(r, u, n, h_before, s)
+        return h, h.astype(z.n.dtype), (h_before, s), Saved(ru, n, h_before, s)
 
     def backward(kernel: Parts, saved: Saved, dh: Array, dy: Array) -> tuple[Array, Parts, Parts]:
-        r, u, n, h_before, s = saved
+        ru, n, h_before, s = saved
+        r, u = jnp.split(ru, 2, axis=-1)
         dh = dh + dy.astype(dh.dtype)
         dn = dh * (1 - u) * (1 - n * n)
         du = dh * (h_before - n) * u * (1 - u)
