@@ -202,6 +202,7 @@ def _beside(*parts: Array) -> Array:
 def _saved(
     sigma: Activation, phi: Activation, h_before: Array, a_ru: Array, ru: Array, a_n: Array, n: Array, q: Any = None
 ) -> Saved:
+    """Return what is kept of a step with these pre-activations, gates and candidate."""
     return Saved(ru, n, h_before, q, sigma.keep_apart(a_ru, ru), phi.keep_apart(a_n, n))
 
 

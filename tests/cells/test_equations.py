@@ -111,8 +111,8 @@ def test_the_two_gru_differ(key):
     assert np.abs(ys - others).max() > 1e-3
 
 
-def test_a_step_of_the_gru_without_a_gradient_asks_for_no_slope(key):
-    """So `Split.update` can be differentiated where φ has a derivative and φ' has none."""
+def test_the_update_of_the_gru_asks_for_no_slope(key):
+    """So JAX can differentiate it where φ has a derivative and φ' has none, as within `variational_dropout`."""
 
     def no_slope(a):
         raise AssertionError("asked for the slope")
