@@ -263,11 +263,11 @@ def test_a_kernel_whose_rows_are_whole_pages_is_spaced(hidden, rows, columns):
 @pytest.mark.parametrize(
     ("devices", "hidden", "rows", "widths"),
     [
-        (2, 300, 4, {200}),
-        (2, 300, 96, {200}),
+        (2, 300, 4, {192, 48}),
+        (2, 300, 96, {192, 48}),
         (2, 300, 98, {1200}),
         (2, 300, 2, {1200}),
-        (2, 338, 4, {169}),
+        (2, 338, 4, {192, 8}),
         (2, 1024, 4, {64}),
         (1, 300, 4, {1200}),
     ],

@@ -56,6 +56,7 @@ PAGE = 4096  # bytes; what lies a multiple of it apart shares its places in the 
 SPACE = 128  # bytes; two lines of the cache
 FEW_ROWS = 48  # of h; with more, a product reads a kernel in an order of its own, and all this only costs
 NARROW = 64  # columns of a piece; with fewer, the products take longer than the one they stand for
+TOGETHER = 32  # columns; a product computes so many at once, and takes as long for a part of them
 
 
 def for_a_loop(kernel: Array, h: Array) -> Array | tuple[Array, ...]:
@@ -69,9 +70,9 @@ def for_a_loop(kernel: Array, h: Array) -> Array | tuple[Array, ...]:
     if checks.symbolic(h.size) or not 1 < h.size // h.shape[-1] <= FEW_ROWS or jax.default_backend() != "cpu":
         return kernel
     (height, width), size = kernel.shape, kernel.dtype.itemsize
-    columns = ONE_THREAD // height
+    columns = ONE_THREAD // height // TOGETHER * TOGETHER
     if on_several_devices(h) and width > columns >= NARROW:
-        return tuple(jnp.array_split(kernel, -(-width // columns), axis=1))
+        return tuple(jnp.split(kernel, tuple(range(columns, width, columns)), axis=1))
     return kernel if width * size % PAGE else jnp.pad(kernel, ((0, 0), (0, SPACE // size)))
 
 
