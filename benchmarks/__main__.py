@@ -32,6 +32,8 @@ class Command(Generic[C]):
     """Print the tables as GitHub's markdown."""
     devices: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """How many devices JAX makes of the CPU; one per core unless given."""
+    keep_memory: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Have this process keep the memory that arrays free, for all contenders alike."""
 
 
 def main(arguments: list[str]) -> int:
@@ -66,8 +68,8 @@ def _answer(name: str, question: ModuleType, command: Any) -> int:
     if command.read is not None:
         measured = rows.read(command.read)
     else:
-        start_jax(command.devices)
-        record = rows.Record(command.json)
+        start_jax(command.devices, command.keep_memory)
+        record = rows.Record(command.json, about={"memory": "kept"} if command.keep_memory else {})
         try:
             question.run(command.config, record)
         except KeyboardInterrupt:
@@ -82,13 +84,20 @@ def _answer(name: str, question: ModuleType, command: Any) -> int:
     return 0
 
 
-def start_jax(devices: int | None) -> None:
-    """Make as many devices of the CPU; leave half of a GPU's memory to others in this process."""
+def start_jax(devices: int | None, keep_memory: bool) -> None:
+    """Make as many devices of the CPU; leave half of a GPU's memory to others in this process.
+
+    keep_memory: what arrays free stays with the process.
+    """
     import jax
+
+    from jaxrnn import training
 
     if devices is not None and devices < 1:
         raise InputError(f"--devices: expected at least 1, got {devices}")
     jax.config.update("jax_num_cpu_devices", os.cpu_count() if devices is None else devices)
+    if keep_memory and not training.keep_memory():
+        raise InputError("--keep-memory: expected the C library to be glibc, which it is not here")
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")  # read when the first array is made
 
 

@@ -27,7 +27,7 @@ class Row:
     compile_seconds: lowering and compiling; None where nothing is compiled.
     error: the largest difference from jaxrnn's results, relative to the largest value; None if not compared.
     settings: what else the question varies.
-    versions: jax, Python, platform, CPUs, device, and the peer's library.
+    versions: jax, Python, platform, CPUs, device, the peer's library, and "kept" of memory that was kept.
     """
 
     question: str
@@ -70,14 +70,19 @@ def versions(distribution: str) -> dict[str, Any]:
 
 
 class Record:
-    """The rows of a run, each written as a line of JSON the moment it is known, and a line to say it."""
+    """The rows of a run, each written as a line of JSON the moment it is known, and a line to say it.
 
-    def __init__(self, path: pathlib.Path | None = None):
+    about: what all rows say of the run among their versions.
+    """
+
+    def __init__(self, path: pathlib.Path | None = None, about: dict[str, Any] | None = None):
         self.rows: list[Row] = []
+        self._about = about or {}
         self._file: TextIO | None = None if path is None else path.open("w", encoding="utf-8")
 
     def add(self, rows: list[Row]) -> None:
         """Keep and write the rows of one race; say how it went."""
+        rows = [dataclasses.replace(row, versions=row.versions | self._about) for row in rows]
         for row in rows:
             self.rows.append(row)
             if self._file is not None:

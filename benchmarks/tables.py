@@ -125,9 +125,9 @@ def label(peer: str) -> str:
 def machine(row: Row) -> str:
     """Return on what the rows were measured, in one line."""
     about = row.versions
-    return (
-        f"{about['devices']} × {about['device']}, {about['cpus']} CPUs, jax {about['jax']}, Python {about['python']}."
-    )
+    machine = f"{about['devices']} × {about['device']}, {about['cpus']} CPUs"
+    memory = f", memory {about['memory']}" if "memory" in about else ""
+    return f"{machine}, jax {about['jax']}, Python {about['python']}{memory}."
 
 
 def geometric_mean(values: Iterable[float]) -> float:

@@ -3,6 +3,7 @@
 from jaxrnn.training.checkpoints import CheckpointError, load, save
 from jaxrnn.training.data_parallel import data_parallel
 from jaxrnn.training.loop import Fit, NonFiniteLossError, fit
+from jaxrnn.training.memory import keep_memory
 from jaxrnn.training.step import TrainState, gradient_descent, train_state, train_step
 from jaxrnn.training.streams import stream_batches, stream_windows
 from jaxrnn.training.truncated import Window, Windows, truncated_loss, windows
@@ -17,6 +18,7 @@ __all__ = [
     "data_parallel",
     "fit",
     "gradient_descent",
+    "keep_memory",
     "load",
     "save",
     "stream_batches",

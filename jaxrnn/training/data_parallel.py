@@ -7,7 +7,8 @@ keeps masks exact: a mean of means would count the steps of a short sequence for
 mean over rows that all count the same is divided by the number of devices before its gradient is taken.
 
 On a CPU with several cores each core is a device where JAX was told so before it started, by
-``jax.config.update("jax_num_cpu_devices", 2)``; small steps then run on all cores at once.
+``jax.config.update("jax_num_cpu_devices", 2)``; small steps then run on all cores at once. With kernels of
+megabytes and few rows one device is faster: each has gradients of all weights to make and to sum.
 """
 
 from collections.abc import Callable, Sequence

@@ -24,7 +24,7 @@ QUESTIONS = ["gpu", "layers", "memory", "own_cell", "parallelism", "peers", "sca
 @pytest.fixture
 def main(monkeypatch):
     """Return the command line, without its start of JAX, which has started here."""
-    monkeypatch.setattr(command_line, "start_jax", lambda devices: None)
+    monkeypatch.setattr(command_line, "start_jax", lambda devices, keep_memory: None)
     return command_line.main
 
 
@@ -65,6 +65,20 @@ def test_a_run_writes_rows_with_all_fields_and_a_picture(tmp_path):
         assert row["versions"]["devices"] == 2
     assert "| gru 4×2×3×5 |" in run.stdout
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_and_tables_say_that_memory_was_kept(main, tmp_path, capsys):
+    races = ["--shapes", "4x2x3x5", "--cells", "gru", "--modes", "forward", "--contenders", "jaxrnn-1", "--rounds", "2"]
+    for flags, known in (([], None), (["--keep-memory"], "kept")):
+        assert main(["peers", *races, *flags, "--json", str(tmp_path / "rows.jsonl")]) == 0
+        assert {row.versions.get("memory") for row in read(tmp_path / "rows.jsonl")} == {known}
+        assert ("memory kept" in capsys.readouterr().out) == bool(flags)
+
+
+def test_where_memory_cannot_be_kept_nothing_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr("jaxrnn.training.keep_memory", lambda: False)
+    assert command_line.main(["peers", "--keep-memory"]) == 2
+    assert "--keep-memory: expected" in capsys.readouterr().err
 
 
 SIZES = ["--hidden", "16", "--batches", "4", "--steps", "8", "--warmup", "0"]
