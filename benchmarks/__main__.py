@@ -95,9 +95,9 @@ def start_jax(devices: int | None, keep_memory: bool) -> None:
 
     if devices is not None and devices < 1:
         raise InputError(f"--devices: expected at least 1, got {devices}")
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() if devices is None else devices)
     if keep_memory and not training.keep_memory():
         raise InputError("--keep-memory: expected the C library to be glibc, which it is not here")
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() if devices is None else devices)
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")  # read when the first array is made
 
 
