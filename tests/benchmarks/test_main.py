@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 
 import benchmarks.__main__ as command_line
@@ -77,7 +78,9 @@ def test_rows_and_tables_say_that_memory_was_kept(main, tmp_path, capsys):
 
 def test_where_memory_cannot_be_kept_nothing_is_measured(monkeypatch, capsys):
     monkeypatch.setattr("jaxrnn.training.keep_memory", lambda: False)
-    assert command_line.main(["peers", "--keep-memory", "--devices", "7"]) == 2  # before JAX is told of devices
+    before = jax.config.jax_num_cpu_devices
+    assert command_line.main(["peers", "--keep-memory", "--devices", "7"]) == 2
+    assert jax.config.jax_num_cpu_devices == before
     assert "--keep-memory: expected" in capsys.readouterr().err
 
 
