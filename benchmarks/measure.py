@@ -10,8 +10,9 @@ import numpy as np
 
 from benchmarks.errors import MismatchError
 
-# torch's threads spin for a moment after its work is done; the next in turn should not pay for that.
-REST = 0.002
+# Seconds of a wait, and how many of them before a call, at most. Linux books the work of a thread on
+# another core at its ticks, as a rule every 4 ms: in a shorter wait it would not be seen.
+REST, RESTS = 0.005, 10
 
 
 class Timing(NamedTuple):
@@ -50,13 +51,29 @@ def interleave(
     for _ in range(rounds):
         chance.shuffle(order)
         for index in order:
-            rest(REST)
+            settle(rest)
             before = clock()
             calls[index]()
             times[index].append(clock() - before)
         if clock() - start >= seconds:
             break
     return list(map(summary, times))
+
+
+def settle(rest: Callable[[float], None] = time.sleep, worked: Callable[[], float] = time.process_time) -> None:
+    """Wait until the threads of this process sleep.
+
+    Those of OpenMP, which are torch's, spin for some ten milliseconds after their work is done, and the next
+    in turn would have to share the cores with them.
+
+    Args:
+        rest, worked: how to wait, and the seconds that all threads have worked so far.
+    """
+    for _ in range(RESTS):
+        before = worked()
+        rest(REST)
+        if worked() - before < REST / 10:
+            break
 
 
 def summary(samples: list[float]) -> Timing:

@@ -52,6 +52,25 @@ def test_rounds_end_with_the_time_but_never_before_the_first():
     assert [timing.rounds for timing in clock.interleave(rounds=90, seconds=0.1, warmup=0)] == [1, 1]
 
 
+@pytest.mark.parametrize(("work", "waits"), [([0.0], 1), ([4e-3, 0.9e-3, 1e-4, 4e-3], 3), ([5e-3] * 99, measure.RESTS)])
+def test_a_call_waits_until_the_threads_of_the_last_sleep_but_not_for_ever(work, waits):
+    spent, left = [0.0], iter(work)
+
+    def rest(seconds):
+        assert seconds == measure.REST
+        spent.append(spent[-1] + next(left))
+
+    measure.settle(rest, lambda: spent[-1])
+    assert len(spent) - 1 == waits
+
+
+def test_every_call_that_is_timed_starts_settled(monkeypatch):
+    clock = Clock({"a": [1.0] * 9, "b": [1.0] * 9})
+    monkeypatch.setattr(measure, "settle", lambda rest: clock.called.append("settled"))
+    clock.interleave(rounds=3, seconds=1e6, warmup=1)
+    assert clock.called[2::2] == ["settled"] * 6
+
+
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(InputError, match=r"--rounds, --seconds, --warmup: .* got 0, 10.0 and 3"):
         Budget(rounds=0)
