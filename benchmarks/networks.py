@@ -1,5 +1,6 @@
 """Networks of more than a plain layer, by jaxrnn, by naive scans and by torch."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +9,10 @@ import numpy as np
 
 import jaxrnn
 from benchmarks import problems
-from benchmarks.contenders import naive_scan
+from benchmarks.contenders import jaxrnn_unroll, naive_scan
 from benchmarks.errors import NotApplicableError
 from benchmarks.problems import Problem, Shape
-from benchmarks.programs import Network, Program, on_one_device
+from benchmarks.programs import Network, Program, on_one_device, over_devices
 
 DROPOUT = 0.5
 RESETS = 0.05
@@ -54,8 +55,8 @@ def draw(name: str, kind: str, shape: Shape) -> Case:
     )
 
 
-def by_jaxrnn(case: Case, mode: str) -> Program:
-    """Return the program of jaxrnn's layers."""
+def by_jaxrnn(case: Case, mode: str, *, devices: int | None = None) -> Program:
+    """Return the program of jaxrnn's layers on that many devices, all of them for None."""
     kind, (_, _, D, H) = case.problem.kind, case.problem.shape
     first, second = (getattr(jaxrnn, kind)(features, H) for features in (D, H))
     backward = jaxrnn.recurrent(first, reverse=True)
@@ -69,15 +70,21 @@ def by_jaxrnn(case: Case, mode: str) -> Program:
             (params[0], (), params[1]),
         )
 
-    def apply(params: Any, xs: jax.Array, lengths: Any, resets: Any, key: Any) -> jax.Array:
+    def apply(params: Any, xs: jax.Array, lengths: Any, resets: Any, keys: Any) -> jax.Array:
         if case.name == "bidirectional":
             _, forth = layer.apply(params[0], xs)
             _, back = backward.apply(params[1], xs)
             return jnp.concatenate([forth, back], axis=-1)
         own = params if len(params) > 1 else params[0]
+        key = None if keys is None else keys[0]
         return layer.apply(own, xs, lengths=lengths, resets=resets, key=key)[1]
 
-    return on_one_device(Network(params, apply), case.problem.xs, mode, case.lengths, case.resets, case.key)
+    network, count = Network(params, apply), devices or jaxrnn_unroll.several()
+    keys = None if case.key is None else jax.random.split(case.key, count)  # one for each device
+    if count == 1:
+        return on_one_device(network, case.problem.xs, mode, case.lengths, case.resets, keys)
+    extras = (case.lengths, case.resets, keys)
+    return over_devices(network, case.problem.xs, mode, count, *extras, axes=(0, 1, 0))
 
 
 def by_naive_scan(case: Case, mode: str) -> Program:
@@ -165,4 +172,9 @@ def by_torch(case: Case, mode: str) -> Program:
     )
 
 
-PROGRAMS = {"jaxrnn-1": by_jaxrnn, "naive": by_naive_scan, "torch": by_torch}
+PROGRAMS = {
+    "jaxrnn": by_jaxrnn,
+    "jaxrnn-1": functools.partial(by_jaxrnn, devices=1),
+    "naive": by_naive_scan,
+    "torch": by_torch,
+}

@@ -1,13 +1,16 @@
 """A contender made ready: compiled, its arguments in place, one call away from its results."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from benchmarks.errors import NotApplicableError
 from benchmarks.problems import host, loss
+from jaxrnn.training import data_parallel
 
 
 class Program(NamedTuple):
@@ -61,6 +64,30 @@ def on_one_device(network: Network, xs: jax.Array, mode: str, *extras: Any) -> P
         return loss(network.apply(params, xs, *extras))
 
     return compiled(jax.value_and_grad(objective), params, xs, *extras, read=_restored(network.restore))
+
+
+def over_devices(
+    network: Network, xs: jax.Array, mode: str, devices: int, *extras: Any, axes: Sequence[int] = ()
+) -> Program:
+    """Return the program of a time-major network in jaxrnn's layout, its batch divided among the first devices.
+
+    axes: the batch axis of each extra.
+    """
+    if xs.shape[1] % devices != 0:
+        raise NotApplicableError(f"a batch of {xs.shape[1]} over {devices} devices")
+    over, batch, batch_axes = jax.local_devices()[:devices], (xs, *extras), (1, *axes)
+    mesh = Mesh(over, ("batch",))
+    whole, specs = PartitionSpec(), tuple(PartitionSpec(*(None,) * axis, "batch") for axis in batch_axes)
+    params = jax.device_put(network.params, NamedSharding(mesh, whole))
+    batch = tuple(jax.device_put(part, NamedSharding(mesh, spec)) for part, spec in zip(batch, specs, strict=True))
+    if mode == "forward":
+        apply = jax.shard_map(network.apply, mesh=mesh, in_specs=(whole, *specs), out_specs=specs[0])
+        return compiled(apply, params, *batch)
+
+    def objective(params: Any, batch: Any) -> jax.Array:
+        return loss(network.apply(params, *batch))
+
+    return compiled(data_parallel(objective, over, batch_axis=batch_axes), params, batch)
 
 
 def _turn(network: Network, array: Any) -> Any:

@@ -95,10 +95,11 @@ SMALL = {
         "--modes",
         "forward+backward",
         "--shapes",
-        "4x3x2x5",
+        "4x4x2x5",
         "--rounds",
         "1",
         "--contenders",
+        "jaxrnn",
         "jaxrnn-1",
         "naive",
     ],
@@ -124,6 +125,20 @@ def test_a_question_is_answered_by_a_table(question, main, tmp_path, capsys):
         assert all(len(line) == len(table.heads) for line in table.lines)
     assert main([question, "--read", str(tmp_path / "rows.jsonl"), "--markdown"]) == 0
     assert capsys.readouterr().out.count("| --- |") >= 1
+
+
+def test_layers_run_on_all_devices_where_the_batch_can_be_divided(main, tmp_path):
+    cases = ["stack", "bidirectional", "lengths", "resets", "dropout"]
+    for batch, ours in ((4, ["jaxrnn", "jaxrnn-1"]), (3, ["jaxrnn-1"])):
+        path = tmp_path / f"{batch}.jsonl"
+        arguments = ["--cells", "gru", "--modes", "forward", "--shapes", f"4x{batch}x2x5", "--rounds", "1"]
+        assert main(["layers", *arguments, "--contenders", "naive", *ours, "--json", str(path)]) == 0
+        rows = read(path)
+        assert [(row.settings["case"], row.peer) for row in rows] == [
+            (case, peer) for case in cases for peer in [*ours, "naive"]
+        ]
+        assert all(row.ratio == 1 for row in rows if row.peer == ours[0])
+        assert all(row.error is not None for row in rows if row.settings["case"] != "dropout")
 
 
 def test_who_is_not_installed_is_skipped_by_name(main, monkeypatch, capsys):
