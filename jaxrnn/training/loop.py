@@ -37,6 +37,8 @@ class Fit(NamedTuple):
 
     state: the state after the last step.
     reason: "steps" (all done), "early" (``stop_when``), "interrupt" (Ctrl-C or SIGTERM) or "time" (the limit given).
+        It is "interrupt" too where the signal came when nothing was left to do: whoever sent it wants all to
+        stop, and what follows the training as well.
     """
 
     state: TrainState
@@ -160,10 +162,12 @@ def fit(
                 about = {"step": done, "seconds": record["seconds"]}
                 checkpoints.save(checkpoint_path, state, {**(metadata or {}), **about})
             clock.restart()
-        if reason == "early":
-            shown.say(f"Stopped early, at step {done} of {steps}.")
-        elif reason != "steps":
-            shown.say(_farewell(reason, done, steps, checkpoint_path, resume_with))
+    if reason == "early":
+        shown.say(f"Stopped early, at step {done} of {steps}.")
+    if stop.is_set():  # asked once more: the signal may have come in the last step, or after it
+        reason = "interrupt"
+    if reason in ("interrupt", "time"):
+        shown.say(_farewell(reason, done, steps, checkpoint_path, resume_with))
     return Fit(state, reason)
 
 

@@ -78,6 +78,23 @@ def test_a_training_of_several_says_how_to_resume_the_run(tmp_path: pathlib.Path
     assert "python -m experiments experiment --resume name" in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize("ends", [{"steps": 12}, {"steps": 1000, "patience": 2}], ids=["all steps", "early"])
+def test_a_run_stopped_as_its_training_ended_goes_on_after_it(tmp_path: pathlib.Path, ends: dict[str, Any]):
+    options = dataclasses.replace(OPTIONS, **ends)
+    once = descend(tmp_path / "whole", options)
+
+    def interrupt(params: Any, record: dict[str, Any]) -> None:
+        if record["step"] == once.records[-1]["step"]:
+            signal.raise_signal(signal.SIGINT)
+
+    run = tmp_path / "experiment" / "stopped"
+    with pytest.raises(runs.Stopped):
+        descend(run, options, on_evaluate=[interrupt])
+    again = descend(run, options)
+    assert [record["step"] for record in again.records] == [record["step"] for record in once.records]
+    assert (float(again.params), again.figures["loss"]) == (float(once.params), once.figures["loss"])
+
+
 def test_it_goes_on_where_it_stopped(tmp_path: pathlib.Path):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     once = descend(whole)

@@ -180,6 +180,52 @@ def test_a_signal_ends_the_step_and_saves(tmp_path, whole, capsys, number):
     assert_same_bits(language_model_run(tmp_path).state, whole[1])
 
 
+def interrupt(*arguments):
+    """Be a hook of any kind that Ctrl-C interrupts."""
+    del arguments
+    signal.raise_signal(signal.SIGINT)
+    return {}
+
+
+def test_a_signal_in_the_last_step_is_heard(tmp_path, whole, capsys):
+    state, step = language_model()
+
+    def interrupted(state, batch):
+        if int(state.step) == STEPS - 1:
+            interrupt()
+        return step(state, batch)
+
+    window, _ = windows(TOKENS[:-1], TOKENS[1:], 4, 6)
+    checkpoint = tmp_path / "state.safetensors"
+    state = jax.tree.map(jnp.copy, state)
+    end = fit(state, interrupted, window, steps=STEPS, checkpoint_path=checkpoint, progress=False)
+    assert (end.reason, int(end.state.step)) == ("interrupt", STEPS)
+    assert "Interrupted at step 23 of 23." in capsys.readouterr().out
+    assert_same_bits(load(checkpoint, end.state)[0], whole[1])
+    assert language_model_run(tmp_path).reason == "steps"
+
+
+@pytest.mark.parametrize("hook", ["evaluate", "on_evaluate", "log"])
+def test_a_signal_in_the_last_evaluation_is_heard(tmp_path, whole, hook):
+    options: dict[str, Any] = {"evaluate": lambda state: {}} | {
+        hook: [interrupt] if hook == "on_evaluate" else interrupt
+    }
+    end = language_model_run(tmp_path, log_every=STEPS, checkpoint_every=STEPS, **options)
+    assert (end.reason, int(end.state.step)) == ("interrupt", STEPS)
+    assert language_model_run(tmp_path).reason == "steps"
+    assert_same_bits(load(tmp_path / "state.safetensors", end.state)[0], whole[1])
+
+
+def test_a_signal_at_an_early_end_is_heard(tmp_path, capsys):
+    options: dict[str, Any] = {"evaluate": interrupt, "evaluate_every": 4, "stop_when": lambda record: True}
+    end = language_model_run(tmp_path, **options)
+    assert (end.reason, int(end.state.step)) == ("interrupt", 4)
+    said = capsys.readouterr().out
+    assert "Stopped early, at step 4 of 23." in said
+    assert "Interrupted at step 4 of 23." in said
+    assert load(tmp_path / "state.safetensors", end.state)[1]["step"] == 4
+
+
 def test_a_second_signal_stops_at_once(tmp_path):
     def hook(record):
         if record["step"] == 7:
