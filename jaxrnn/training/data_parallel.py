@@ -139,16 +139,17 @@ def parallel_gradient(
 
 def _total_and_weight(loss: Any, devices: int) -> tuple[Array, Array | None]:
     """Return (S, w) of a loss that is such a pair, and of a mean its part of the mean over all devices, and None."""
-    pair = loss if isinstance(loss, tuple) else (loss, 1)
-    if len(pair) != 2 or any(jnp.shape(part) != () for part in pair):
-        given = " and ".join(str(jnp.shape(part)) for part in pair[: 1 if pair[1:] == (1,) else None])
-        raise ValueError(f"loss_fn: expected a scalar loss, or a pair (sum, weight) of scalars, got shape {given}")
-    total = jnp.asarray(pair[0])
+    parts = loss if isinstance(loss, tuple) else (loss,)
+    # Under jit a weight has no value to ask about, but a shape it has.
+    shapes = [jnp.shape(part) for part in parts]
+    if shapes != [()] * (2 if isinstance(loss, tuple) else 1):
+        raise ValueError(f"loss_fn: expected a scalar loss, or a pair (sum, weight) of scalars, got shapes {shapes}")
+    total, *weight = map(jnp.asarray, parts)
     if not jnp.issubdtype(total.dtype, jnp.floating):
         raise TypeError(f"loss_fn: expected a floating loss, got dtype {total.dtype}")
-    if not isinstance(loss, tuple):
+    if not weight:
         return total / devices, None
-    return total, jax.lax.stop_gradient(jnp.asarray(pair[1]).astype(total.dtype))
+    return total, jax.lax.stop_gradient(weight[0].astype(total.dtype))
 
 
 def _sum_over_devices(tree: Any) -> Any:

@@ -117,6 +117,25 @@ def test_where_nothing_counts_the_loss_is_zero(key, batch):
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(grads))
 
 
+@pytest.mark.parametrize("devices", [BOTH[:1], BOTH], ids=["one", "two"])
+@pytest.mark.parametrize(
+    ("loss", "shapes"),
+    [
+        (lambda xs: xs, r"\[\(\d,\)\]"),
+        (lambda xs: (xs, xs.sum()), r"\[\(\d,\), \(\)\]"),
+        (lambda xs: (xs.sum(), xs), r"\[\(\), \(\d,\)\]"),
+        (lambda xs: (xs.sum(),) * 3, r"\[\(\), \(\), \(\)\]"),
+        (lambda xs: (xs.sum(),), r"\[\(\)\]"),
+    ],
+    ids=["vector", "vector sum", "vector weight", "three parts", "one part"],
+)
+def test_a_loss_of_other_shapes_is_refused_where_it_is_traced(loss, shapes, devices):
+    """The weight is not known then, so the check may ask for shapes alone."""
+    gradient = jax.jit(data_parallel(lambda w, xs: loss(w * xs), devices))
+    with pytest.raises(ValueError, match=rf"\Aloss_fn: expected a scalar loss, or a pair \(.*, got shapes {shapes}\Z"):
+        gradient(jnp.ones(()), jnp.ones(4))
+
+
 def test_a_step_s_noise_differs_between_devices():
     def loss_fn(params, carry, batch, key):
         noise = jax.random.normal(key, batch.shape)
