@@ -5,8 +5,10 @@ by pixels, H·W steps of one; or permuted, its pixels in an order drawn once for
 together lies far apart. Pixels are standardised by the mean and standard deviation of the training images.
 
 The model is recurrent × layers → dense on the last output: it answers once, after the last step. The loss is the mean
-of -ln P(digit | image). The parameters with the fewest errors on the validation images are tested once, at the end,
-on all test images that there are. Floor and baselines look at the same (shrunk) pixels and the same split.
+of -ln P(digit | image). The recurrent weights of the IndRNN are clipped after every update, as in
+`experiments.long_memory`: to 2^(1/T), T being the steps of an image. The parameters with the fewest errors on the
+validation images are tested once, at the end, on all test images that there are. Floor and baselines look at the same
+(shrunk) pixels and the same split.
 
 Afterwards the model is asked three things: what it would have said had the sequence been cut at step t; how its
 states move, in their first two principal components; and which pixels its answer depends on, by gradients and by
@@ -34,7 +36,7 @@ from experiments.image_floors import floors_of
 from experiments.image_plots import Trajectories, draw_curves, draw_saliency, draw_states, table
 from experiments.image_saliency import saliency
 from experiments.image_specimen import specimen_of
-from experiments.memory_cells import CONTENDERS
+from experiments.memory_cells import CONTENDERS, optimizer_for
 from experiments.runs import Row
 from experiments.specimens import Specimen
 from experiments.training import Evaluation, Training, best_params, independent, train
@@ -136,6 +138,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         evaluate=evaluation(model, order, images.valid),
         minimize="error",
         tokens_per_step=config.batch * order.steps,
+        optimizer=optimizer_for(CONTENDERS[config.cell], config.training, order.steps),
     )
     accuracy = 1 - evaluation(model, order, images.test)(trained.params)["error"]
     over_time = accuracy_over_time(config, order, trained.params, images.test)

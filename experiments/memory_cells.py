@@ -1,4 +1,4 @@
-"""The cells that `experiments.long_memory` compares, by name."""
+"""The cells that `experiments.long_memory` compares and `experiments.image_sequence` can take, by name."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ class Contender(NamedTuple):
 
     words: the cell and its start.
     make: ``(inputs, hidden, steps) -> Cell``, whose outputs have H = ``hidden`` features.
-    project: ``(params, steps) -> params``, where every update is to land; None for anywhere.
+    project: ``(params, steps) -> params``, where every update of a model with the cell is to land; None for anywhere.
     """
 
     words: str
@@ -27,11 +27,11 @@ class Contender(NamedTuple):
 
 
 def optimizer_for(contender: Contender, training: Training, steps: int) -> optax.GradientTransformation:
-    """Return the optimizer of ``(cell, readout)`` for T = ``steps``, whose updates land where the contender wants."""
+    """Return the optimizer of a model for T = ``steps``, whose updates land where the contender wants."""
     optimizer, project = optimizer_of(training), contender.project
     if project is None:
         return optimizer
-    return optax.chain(optimizer, landing_on(lambda params: (project(params[0], steps), *params[1:])))
+    return optax.chain(optimizer, landing_on(lambda params: project(params, steps)))
 
 
 def landing_on(project: Callable[[Any], Any]) -> optax.GradientTransformation:
@@ -43,13 +43,19 @@ def landing_on(project: Callable[[Any], Any]) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-def clipped(params: jaxrnn.IndRNNParams, steps: int) -> jaxrnn.IndRNNParams:
-    """Return the parameters with |u| ≤ 2^(1/T), so that no unit more than doubles its state over T steps.
+def clipped(params: Any, steps: int) -> Any:
+    """Return a model's parameters with |u| ≤ 2^(1/T) in every IndRNN: no unit more than doubles its state in T steps.
 
     Source: Li, Li, Cook, Zhu and Gao, "Independently Recurrent Neural Network (IndRNN)" (2018).
     """
     bound = 2 ** (1 / steps)
-    return params._replace(recurrent=jnp.clip(params.recurrent, -bound, bound))
+
+    def within(part: Any) -> Any:
+        if not isinstance(part, jaxrnn.IndRNNParams):
+            return part
+        return part._replace(recurrent=jnp.clip(part.recurrent, -bound, bound))
+
+    return jax.tree.map(within, params, is_leaf=lambda part: isinstance(part, jaxrnn.IndRNNParams))
 
 
 def chrono(cell: jaxrnn.Cell, steps: int, keeps: int, admits: int | None = None) -> jaxrnn.Cell:
@@ -148,7 +154,7 @@ CONTENDERS = {
     "indrnn-2": Contender(
         "IndRNN, 2 layers",
         lambda D, H, T: stacked(*(jaxrnn.indrnn(size, H, bound=2 ** (1 / T)) for size in (D, H))),
-        project=lambda params, steps: tuple(clipped(layer, steps) for layer in params),
+        project=clipped,
     ),
     "cornn": Contender("coRNN", lambda D, H, T: jaxrnn.cornn(D, H)),
     "lem": Contender("LEM", lambda D, H, T: jaxrnn.lem(D, H)),

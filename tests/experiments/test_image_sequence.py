@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from experiments import image_sequence, runs
@@ -154,6 +155,18 @@ def test_an_evaluation_counts_every_image_once(monkeypatch: pytest.MonkeyPatch):
     chosen = logits[np.arange(359), part.labels] - np.log(np.exp(logits).sum(axis=1))
     assert figures["loss"] == pytest.approx(-chosen.mean(), rel=1e-5)
     assert figures["error"] == (logits.argmax(axis=1) != part.labels).mean()
+
+
+@pytest.mark.parametrize(("cell", "count"), [("indrnn", 2), ("indrnn-2", 4)])
+def test_the_weights_of_the_indrnn_stay_within_their_bound(cell: str, count: int, tmp_path: pathlib.Path):
+    training = Training(steps=4, learning_rate=1.0, warmup=0.0, evaluate_every=4, devices=1)
+    config = Config(shrink=2, cell=cell, layers=2, hidden=6, dropout=0.2, points=2, training=training)
+    image_sequence.run(config, tmp_path)
+    arrays = safetensors.numpy.load_file(tmp_path / "checkpoint.safetensors")
+    weights = [array for name, array in arrays.items() if name.startswith(".params") and name.endswith(".recurrent")]
+    assert len(weights) == count
+    greatest = [float(np.abs(each).max()) for each in weights]
+    np.testing.assert_allclose(max(greatest), 2 ** (1 / 4), rtol=1e-6)  # four rows are read
 
 
 @pytest.mark.parametrize("cell", CONTENDERS)
