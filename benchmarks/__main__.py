@@ -63,10 +63,10 @@ def _listing(listed: dict[str, str]) -> str:
 def _answer(name: str, question: ModuleType, command: Any) -> int:
     from benchmarks import rows, tables
 
-    if command.plot is not None and not hasattr(question, "draw"):
-        raise InputError(f"--plot: {name} has no plot")
+    check(name, question, command)
+    failures = 0
     if command.read is not None:
-        measured = rows.read(command.read)
+        measured = rows.read(command.read, name)
     else:
         start_jax(command.devices, command.keep_memory)
         record = rows.Record(command.json, about={"memory": "kept"} if command.keep_memory else {})
@@ -76,12 +76,27 @@ def _answer(name: str, question: ModuleType, command: Any) -> int:
             print("\nStopped; what was measured so far:", file=sys.stderr)
         finally:
             record.close()
-        measured = record.rows
+        measured, failures = record.rows, record.failures
     for table in question.to_tables(measured) if measured else ():
         print(f"\n{tables.markdown(table)}") if command.markdown else tables.show(table)
     if command.plot is not None and measured:
         question.draw(measured).savefig(command.plot, dpi=150)
-    return 0
+    return 1 if failures else 0
+
+
+def check(name: str, question: ModuleType, command: Any) -> None:
+    """Refuse what would only fail after everything is measured, or be passed over in silence."""
+    if command.plot is not None:
+        if not hasattr(question, "draw"):
+            raise InputError(f"--plot: {name} has no plot")
+        if command.plot.suffix != ".png" or not command.plot.resolve().parent.is_dir():
+            raise InputError(
+                f"--plot: expected a name that ends in .png, in a folder that is there, got {command.plot}"
+            )
+    for_measuring = {"--json": command.json, "--devices": command.devices, "--keep-memory": command.keep_memory or None}
+    given = [option for option, value in for_measuring.items() if value is not None]
+    if command.read is not None and given:
+        raise InputError(f"{', '.join(given)}: expected no --read, with which nothing is measured")
 
 
 def start_jax(devices: int | None, keep_memory: bool) -> None:
@@ -91,13 +106,17 @@ def start_jax(devices: int | None, keep_memory: bool) -> None:
     """
     import jax
 
+    from experiments.devices import use_every_core
     from jaxrnn import training
 
     if devices is not None and devices < 1:
         raise InputError(f"--devices: expected at least 1, got {devices}")
     if keep_memory and not training.keep_memory():
         raise InputError("--keep-memory: expected the C library to be glibc, which it is not here")
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() if devices is None else devices)
+    if devices is None:
+        use_every_core()
+    else:
+        jax.config.update("jax_num_cpu_devices", devices)
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")  # read when the first array is made
 
 

@@ -9,7 +9,7 @@ the sizes are small, to show that everything runs.
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator
+import math
 from typing import Any, Literal
 
 import jax
@@ -17,7 +17,7 @@ import jax
 from benchmarks import floor, measure, races, tables
 from benchmarks.contenders import CONTENDERS, Contender, installed
 from benchmarks.errors import NotApplicableError
-from benchmarks.problems import PRECISIONS, Problem, Shape, draw, tolerance
+from benchmarks.problems import PRECISIONS, Problem, Shape, draw, positive, tolerance
 from benchmarks.races import Entrant
 from benchmarks.rows import Record, Row
 
@@ -27,9 +27,9 @@ class Config(races.Budget):
     """What to race."""
 
     rounds: int = 20
-    """Rounds of a race, at most; every round calls each contender once."""
+    """Rounds of a race, at most; in every round each contender is timed once."""
     seconds: float = 2.0
-    """Seconds of a race, at most, but for the round that is under way."""
+    """Seconds of a race, but for the round that is under way."""
     cells: tuple[Literal["lstm", "gru", "vanilla"], ...] = ("lstm", "gru", "vanilla")
     """Cells."""
     modes: tuple[Literal["forward", "forward+backward"], ...] = ("forward", "forward+backward")
@@ -53,13 +53,17 @@ class Config(races.Budget):
     unroll: tuple[int, ...] = ()
     """Steps per iteration of jaxrnn's loop to try besides 1."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(hidden=self.hidden, batches=self.batches, steps=self.steps, unroll=self.unroll)
+
 
 def run(config: Config, record: Record) -> None:
     """Race every size, whatever fails."""
     on_gpu = jax.default_backend() == "gpu"
     if not on_gpu:
         record.say("There is no GPU: small sizes on the CPU, only to show that everything runs.")
-        config = dataclasses.replace(config, hidden=(16,), batches=(1, 4), steps=(8,), rounds=2)
+        config = smaller(config)
     named = dict.fromkeys(["jaxrnn-1", *installed(config.contenders, record.say)])
     contenders = {name: CONTENDERS[name] for name in named}
     for count in config.unroll:
@@ -68,24 +72,23 @@ def run(config: Config, record: Record) -> None:
     sizes = itertools.product(config.cells, config.hidden, config.batches, config.steps, config.dtypes, config.modes)
     for kind, hidden, batch, steps, dtype, mode in sizes:
         shape = Shape(steps, batch, hidden, hidden)
-        with jax.default_matmul_precision(PRECISIONS[dtype][1]), reported(f"{kind} {shape} {dtype} {mode}", record):
+        with jax.default_matmul_precision(PRECISIONS[dtype][1]), record.reported(f"{kind} {shape} {dtype} {mode}"):
             product = floor.square_product(dtype, size=8192 if on_gpu else 256)
             entrants, errors = survivors(contenders, draw(kind, shape, dtype=dtype), mode, record)
             if entrants:
                 rows = races.race(
                     "gpu", kind, shape, mode, entrants, config, dtype=dtype, errors=errors, product=product
                 )
-                record.add(rows)
+                alone = rows[0].peer != "jaxrnn-1"  # which failed: there is nothing to be a ratio to
+                record.add([dataclasses.replace(row, ratio=math.nan) for row in rows] if alone else rows)
 
 
-@contextlib.contextmanager
-def reported(name: str, record: Record) -> Iterator[None]:
-    """Go on after an error, with one line that names it."""
-    try:
-        yield
-    except Exception as error:
-        first_line = str(error).strip().partition("\n")[0]
-        record.say(f"{name}: failed, {type(error).__name__}: {first_line}")
+def smaller(config: Config) -> Config:
+    """Return the configuration with small sizes in place of those that were not given."""
+    small = {"hidden": (16,), "batches": (1, 4), "steps": (8,), "rounds": 2}
+    as_it_comes = Config()
+    given = {name for name in small if getattr(config, name) != getattr(as_it_comes, name)}
+    return dataclasses.replace(config, **{name: size for name, size in small.items() if name not in given})
 
 
 def survivors(
@@ -96,7 +99,7 @@ def survivors(
     errors: list[float] = []
     expected: Any = None
     for name, contender in contenders.items():
-        with reported(name, record), contextlib.suppress(NotApplicableError):
+        with record.reported(name), contextlib.suppress(NotApplicableError):
             program = contender.module.program(problem, mode, **contender.options)
             results = program.read(program.call())
             expected = results if expected is None else expected
@@ -108,7 +111,8 @@ def survivors(
 def microseconds(row: Row) -> str:
     """Return the microseconds of one step, the ratio to jaxrnn's, and the share of the floor in it."""
     share = "" if row.floor_milliseconds is None else f", {row.floor_milliseconds / row.milliseconds:.1%}"
-    return f"{tables.short(1e3 * row.milliseconds / row.shape[0])} ({row.ratio:.2f}×{share})"
+    ratio = "–" if math.isnan(row.ratio) else f"{row.ratio:.2f}×"
+    return f"{tables.short(1e3 * row.milliseconds / row.shape[0])} ({ratio}{share})"
 
 
 def to_tables(rows: list[Row]) -> list[tables.Table]:
@@ -121,4 +125,4 @@ def to_tables(rows: list[Row]) -> list[tables.Table]:
         order=tables.LABELS,
     )
     title = "Microseconds a step (ratio to jaxrnn, above 1 jaxrnn is faster; share of the floor in the time)"
-    return [tables.Table(title, ["", *heads], lines, (tables.machine(rows[0]),))]
+    return [tables.Table(title, ["", *heads], lines, (tables.measured(rows),))]

@@ -6,16 +6,13 @@ with dropout between its layers, which draws other noise in every library and so
 its dropout it is the first stack.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
 from benchmarks import networks, races, tables
-from benchmarks.contenders import CONTENDERS, installed
-from benchmarks.errors import NotApplicableError
+from benchmarks.contenders import installed
 from benchmarks.problems import Shape
-from benchmarks.races import Entrant
 from benchmarks.rows import Record, Row
 
 
@@ -49,27 +46,16 @@ def run(config: Config, record: Record) -> None:
         for kind in config.cells:
             for shape in shapes:
                 for name in config.cases:
-                    entrants = enter(names, networks.draw(name, kind, shape), mode)
-                    errors = [None] * len(entrants) if name == "dropout" else None
-                    record.add(races.race("layers", kind, shape, mode, entrants, config, errors=errors))
+                    with record.reported(f"{name}, {kind} {shape} {mode}"):
+                        race(config, record, mode, networks.draw(name, kind, shape), names)
 
 
-def enter(names: Sequence[str], case: networks.Case, mode: str) -> list[Entrant]:
-    """Return who of ``names`` has such a network, jaxrnn first: on one device, where no other is."""
-    ours = [name for name in races.OURS if name in names]
-    others = [name for name in names if name not in races.OURS]
-    return (ready(ours, case, mode) or ready(["jaxrnn-1"], case, mode)) + ready(others, case, mode)
-
-
-def ready(names: Sequence[str], case: networks.Case, mode: str) -> list[Entrant]:
-    """Return those of ``names`` that can do this case, their programs compiled."""
-    entrants = []
-    for name in names:
-        with contextlib.suppress(NotApplicableError):
-            program = networks.PROGRAMS[name](case, mode)
-            distribution = CONTENDERS[name].distribution
-            entrants.append(Entrant(name, program, settings={"case": case.name}, distribution=distribution))
-    return entrants
+def race(config: Config, record: Record, mode: str, case: networks.Case, names: Sequence[str]) -> None:
+    """Race one case."""
+    entrants = races.jaxrnn_first(names, lambda name: networks.PROGRAMS[name](case, mode), settings={"case": case.name})
+    errors = [None] * len(entrants) if case.name == "dropout" else None
+    kind, shape = case.problem.kind, case.problem.shape
+    record.add(races.race("layers", kind, shape, mode, entrants, config, errors=errors))
 
 
 def to_tables(rows: list[Row]) -> list[tables.Table]:

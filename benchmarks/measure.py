@@ -28,18 +28,21 @@ def interleave(
     *,
     rounds: int,
     seconds: float,
+    least: int = 1,
     warmup: int = 3,
     clock: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = time.sleep,
 ) -> list[Timing]:
-    """Time ``calls`` in turn: every round calls each once, in an order drawn anew.
+    """Time ``calls`` in turn: in every round each has its turn once, in an order drawn anew.
 
-    So whatever else the machine does meets all alike, and nobody always follows the same neighbour.
+    So whatever else the machine does meets all alike, and nobody always follows the same neighbour. A turn is
+    two calls, of which the second is timed: as in a loop that trains, where a call follows one of its own.
 
     Args:
         calls: what to time. A call returns when its work is done.
-        rounds, seconds: the rounds end at whichever comes first; there is one round at least.
-        warmup: rounds before the clock starts.
+        rounds, seconds: the rounds end at whichever comes first.
+        least: rounds that there are however long they take, if ``rounds`` are no fewer.
+        warmup: calls of each before the clock starts.
         clock, rest: the time in seconds, and how to wait.
     """
     times: list[list[float]] = [[] for _ in calls]
@@ -48,14 +51,15 @@ def interleave(
         for call in calls:
             call()
     start = clock()
-    for _ in range(rounds):
+    for done in range(1, rounds + 1):
         chance.shuffle(order)
         for index in order:
             settle(rest)
+            calls[index]()
             before = clock()
             calls[index]()
             times[index].append(clock() - before)
-        if clock() - start >= seconds:
+        if done >= least and clock() - start >= seconds:
             break
     return list(map(summary, times))
 

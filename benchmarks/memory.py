@@ -26,7 +26,7 @@ class Config(races.Budget):
     """What to vary."""
 
     rounds: int = 10
-    """Rounds of a race, at most; every round calls each contender once."""
+    """Rounds of a race, at most; in every round each contender is timed once."""
     cells: tuple[Literal["vanilla", "lstm", "gru"], ...] = ("lstm", "gru")
     """Cells."""
     steps: tuple[int, ...] = (256, 1024, 4096, 16384, 65536)
@@ -36,14 +36,20 @@ class Config(races.Budget):
     hidden: int = 64
     """Features D = H."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems.positive(steps=self.steps, batch=(self.batch,), hidden=(self.hidden,))
+
 
 def run(config: Config, record: Record) -> None:
     """Race every way to keep less, over every length."""
     for kind in config.cells:
         for steps in config.steps:
-            problem = problems.draw(kind, Shape(steps, config.batch, config.hidden, config.hidden))
-            entrants = [Entrant(kept, program(problem, checkpoint)) for kept, checkpoint in WAYS.items()]
-            record.add(races.race("memory", kind, problem.shape, MODE, entrants, config))
+            shape = Shape(steps, config.batch, config.hidden, config.hidden)
+            with record.reported(f"{kind} {shape}"):
+                problem = problems.draw(kind, shape)
+                entrants = [Entrant(kept, program(problem, checkpoint)) for kept, checkpoint in WAYS.items()]
+                record.add(races.race("memory", kind, shape, MODE, entrants, config))
 
 
 def program(problem: problems.Problem, checkpoint: str | None) -> Program:
@@ -80,7 +86,7 @@ def to_tables(rows: list[Row]) -> list[tables.Table]:
         of_kind = [row for row in rows if row.cell == kind]
         heads, lines = tables.pivot(of_kind, lambda row: f"{row.shape[0]:,}", lambda row: row.peer, cell)
         title = f"{kind}, what is kept: ms (ratio to everything), temporary MB (share), seconds to compile"
-        made.append(tables.Table(title, ["T", *heads], lines, (tables.machine(rows[0]),)))
+        made.append(tables.Table(title, ["T", *heads], lines, (tables.measured(rows),)))
     return made
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import jaxrnn
 from benchmarks import problems
-from benchmarks.contenders import jaxrnn_unroll, naive_scan
+from benchmarks.contenders import naive_scan
 from benchmarks.errors import NotApplicableError
 from benchmarks.problems import Problem, Shape
 from benchmarks.programs import Network, Program, on_one_device, over_devices
@@ -56,7 +56,7 @@ def draw(name: str, kind: str, shape: Shape) -> Case:
 
 
 def by_jaxrnn(case: Case, mode: str, *, devices: int | None = None) -> Program:
-    """Return the program of jaxrnn's layers on that many devices, all of them for None."""
+    """Return the program of jaxrnn's layers on that many devices, for None on as many as can share the batch."""
     kind, (_, _, D, H) = case.problem.kind, case.problem.shape
     first, second = (getattr(jaxrnn, kind)(features, H) for features in (D, H))
     backward = jaxrnn.recurrent(first, reverse=True)
@@ -79,12 +79,10 @@ def by_jaxrnn(case: Case, mode: str, *, devices: int | None = None) -> Program:
         key = None if keys is None else keys[0]
         return layer.apply(own, xs, lengths=lengths, resets=resets, key=key)[1]
 
-    network, count = Network(params, apply), devices or jaxrnn_unroll.several()
-    keys = None if case.key is None else jax.random.split(case.key, count)  # one for each device
-    if count == 1:
-        return on_one_device(network, case.problem.xs, mode, case.lengths, case.resets, keys)
+    # One key for each row, so that each device has keys of its own, of which it takes the first.
+    keys = None if case.key is None else jax.random.split(case.key, case.problem.shape.B)
     extras = (case.lengths, case.resets, keys)
-    return over_devices(network, case.problem.xs, mode, count, *extras, axes=(0, 1, 0))
+    return over_devices(Network(params, apply), case.problem.xs, mode, devices, *extras, axes=(0, 1, 0))
 
 
 def by_naive_scan(case: Case, mode: str) -> Program:

@@ -84,10 +84,12 @@ def inputs(params: Any, xs: Any, key: Any = None) -> Any:
 
 def run(config: Config, record: Record) -> None:
     """Race every cell and shape in every mode."""
+    shapes = list(map(Shape.parse, config.shapes))
     for mode in config.modes:
         for kind in config.cells:
-            for shape in map(Shape.parse, config.shapes):
-                record.add(races.race("own_cell", kind, shape, mode, enter(draw(kind, shape), mode), config))
+            for shape in shapes:
+                with record.reported(f"{kind} {shape} {mode}"):
+                    record.add(races.race("own_cell", kind, shape, mode, enter(draw(kind, shape), mode), config))
 
 
 def enter(problem: Problem, mode: str) -> list[Entrant]:

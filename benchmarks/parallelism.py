@@ -9,9 +9,9 @@ from typing import Literal
 
 import jax
 
-from benchmarks import floor, races, tables
+from benchmarks import races, tables
 from benchmarks.contenders import jaxrnn_unroll
-from benchmarks.problems import Shape, draw
+from benchmarks.problems import Problem, Shape, draw
 from benchmarks.races import Entrant
 from benchmarks.rows import Record, Row
 
@@ -30,17 +30,21 @@ class Config(races.Budget):
 
 def run(config: Config, record: Record) -> None:
     """Race every count of devices against one."""
-    product = floor.square_product("float32")
+    shapes = list(map(Shape.parse, config.shapes))
     for mode in config.modes:
         for kind in config.cells:
-            for shape in map(Shape.parse, config.shapes):
-                problem = draw(kind, shape)
-                entrants = [
-                    Entrant("jaxrnn", jaxrnn_unroll.program(problem, mode, devices=count), settings={"devices": count})
-                    for count in range(1, jax.local_device_count() + 1)
-                    if shape.B % count == 0
-                ]
-                record.add(races.race("parallelism", kind, shape, mode, entrants, config, product=product))
+            for shape in shapes:
+                with record.reported(f"{kind} {shape} {mode}"):
+                    record.add(races.race("parallelism", kind, shape, mode, enter(draw(kind, shape), mode), config))
+
+
+def enter(problem: Problem, mode: str) -> list[Entrant]:
+    """Return jaxrnn on every count of devices that can share the batch."""
+    return [
+        Entrant("jaxrnn", jaxrnn_unroll.program(problem, mode, devices=count), settings={"devices": count})
+        for count in range(1, jax.local_device_count() + 1)
+        if problem.shape.B % count == 0
+    ]
 
 
 def to_tables(rows: list[Row]) -> list[tables.Table]:

@@ -42,8 +42,9 @@ def run(config: Config, record: Record) -> None:
     for mode in config.modes:
         for kind in config.cells:
             for shape in shapes:
-                entrants = races.enter(names, kind, shape, mode)
-                record.add(races.race("peers", kind, shape, mode, entrants, config, product=product))
+                with record.reported(f"{kind} {shape} {mode}"):
+                    entrants = races.enter(names, kind, shape, mode)
+                    record.add(races.race("peers", kind, shape, mode, entrants, config, product=product))
 
 
 OURS_AGAIN = "jaxrnn, peer's variant"
@@ -54,26 +55,41 @@ def contender(row: Row) -> str:
     return OURS_AGAIN if row.variant and row.peer in races.OURS else tables.label(row.peer)
 
 
+RIVALS = {
+    "torch": ("torch",),
+    "the fastest other JAX library per shape": LIBRARIES_IN_JAX,
+    "the naive scan": ("naive",),
+}
+
+
 def summary(rows: list[Row]) -> list[str]:
-    """Return, per cell, geometric means of the ratios: torch, the fastest other JAX library, the naive scan."""
-    rivals = {
-        "torch": ("torch",),
-        "the fastest other JAX library per shape": LIBRARIES_IN_JAX,
-        "the naive scan": ("naive",),
-    }
+    """Return, per cell, geometric means of the ratios to jaxrnn, and to jaxrnn on one device."""
+    ratios = [(row, row.ratio) for row in rows]
+    # A variant of jaxrnn that a peer is compared with runs on all devices alone, so those peers are left out.
+    one_device = {(row.cell, row.shape, row.variant): row.ratio for row in rows if row.peer == "jaxrnn-1"}
+    keyed = [((row.cell, row.shape, row.variant), row) for row in rows]
+    on_one = [(row, row.ratio / one_device[key]) for key, row in keyed if key in one_device]
+    several = any(row.peer == "jaxrnn" for row in rows)
     lines = []
     for kind in dict.fromkeys(row.cell for row in rows):
-        said = []
-        for name, peers in rivals.items():
-            best: dict[Any, float] = {}
-            for row in rows:
-                if row.cell == kind and row.peer in peers:
-                    best[row.shape] = min(best.get(row.shape, CAP), row.ratio)
-            if best:
-                said.append(f"{tables.geometric_mean(best.values()):.2f}× to {name}")
-        if said:
-            lines.append(f"{kind}, geometric means over the shapes, ratios capped at {CAP:g}: {', '.join(said)}.")
+        if said := means(kind, ratios):
+            lines.append(f"{kind}, geometric means over the shapes, ratios capped at {CAP:g}: {said}.")
+        if several and (said := means(kind, on_one)):
+            lines.append(f"{kind}, the same for jaxrnn on one device: {said}.")
     return lines
+
+
+def means(kind: str, ratios: list[tuple[Row, float]]) -> str:
+    """Return a cell's geometric means: torch, the fastest other JAX library, the naive scan."""
+    said = []
+    for name, peers in RIVALS.items():
+        best: dict[Any, float] = {}
+        for row, ratio in ratios:
+            if row.cell == kind and row.peer in peers:
+                best[row.shape] = min(best.get(row.shape, CAP), ratio)
+        if best:
+            said.append(f"{tables.geometric_mean(best.values()):.2f}× to {name}")
+    return ", ".join(said)
 
 
 def to_table(rows: list[Row], mode: str) -> tables.Table:
@@ -99,7 +115,7 @@ def to_table(rows: list[Row], mode: str) -> tables.Table:
         f"{mode}: milliseconds (ratio to jaxrnn; above 1, jaxrnn is faster)",
         ["cell T×B×D×H", *heads, "floor (its share of jaxrnn's time)"],
         [[*line, tables.floor_and_share(ours[line[0]])] for line in lines],
-        (*summary(rows), *sorted(variants), tables.machine(rows[0])),
+        (*summary(rows), *sorted(variants), tables.measured(rows)),
     )
 
 

@@ -11,7 +11,6 @@ import jaxrnn
 from benchmarks.errors import InputError
 
 CELLS = ("vanilla", "lstm", "gru")
-MODES = ("forward", "forward+backward")
 GATES = {"vanilla": 1, "lstm": 4, "gru": 3}
 
 # dtype of the arrays, precision of their products, and the largest error that still counts as equal,
@@ -33,6 +32,13 @@ def tolerance(dtype: str, variant: str = "") -> float:
     other side, and its slope, 0 or 1, reaches the gradients of all steps before.
     """
     return max(PRECISIONS[dtype][2], AT_A_KINK) if variant == "activation=relu" else PRECISIONS[dtype][2]
+
+
+def positive(**sizes: tuple[int, ...]) -> None:
+    """Refuse sizes below 1; each argument is an option of the command line."""
+    for name, values in sizes.items():
+        if any(value < 1 for value in values):
+            raise InputError(f"--{name}: expected sizes of at least 1, got {' '.join(map(str, values))}")
 
 
 class Shape(NamedTuple):

@@ -67,14 +67,20 @@ def on_one_device(network: Network, xs: jax.Array, mode: str, *extras: Any) -> P
 
 
 def over_devices(
-    network: Network, xs: jax.Array, mode: str, devices: int, *extras: Any, axes: Sequence[int] = ()
+    network: Network, xs: jax.Array, mode: str, devices: int | None, *extras: Any, axes: Sequence[int] = ()
 ) -> Program:
     """Return the program of a time-major network in jaxrnn's layout, its batch divided among the first devices.
 
+    devices: how many; None for as many as can share the batch, of which there must be two.
     axes: the batch axis of each extra.
     """
-    if xs.shape[1] % devices != 0:
-        raise NotApplicableError(f"a batch of {xs.shape[1]} over {devices} devices")
+    batch_size = xs.shape[1]
+    if devices is None:
+        devices = max(count for count in range(1, jax.local_device_count() + 1) if batch_size % count == 0)
+        if devices == 1:
+            raise NotApplicableError(f"a batch of {batch_size} over {jax.local_device_count()} devices")
+    if devices == 1:
+        return on_one_device(network, xs, mode, *extras)
     over, batch, batch_axes = jax.local_devices()[:devices], (xs, *extras), (1, *axes)
     mesh = Mesh(over, ("batch",))
     whole, specs = PartitionSpec(), tuple(PartitionSpec(*(None,) * axis, "batch") for axis in batch_axes)

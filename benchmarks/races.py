@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks import floor, measure
@@ -20,16 +20,20 @@ class Budget:
     """How long to measure."""
 
     rounds: int = 30
-    """Rounds of a race, at most; every round calls each contender once."""
+    """Rounds of a race, at most; in every round each contender is timed once."""
     seconds: float = 10.0
-    """Seconds of a race, at most, but for the round that is under way."""
+    """Seconds of a race, but for the round that is under way."""
+    least: int = 7
+    """Rounds of a race that there are however long they take, if --rounds are no fewer."""
     warmup: int = 3
-    """Rounds before the clock starts."""
+    """Calls of each contender before the clock starts."""
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.seconds <= 0 or self.warmup < 0:
-            got = f"{self.rounds}, {self.seconds} and {self.warmup}"
-            raise InputError(f"--rounds, --seconds, --warmup: expected at least 1, above 0 and at least 0, got {got}")
+        if self.rounds < 1 or self.seconds <= 0 or self.least < 1 or self.warmup < 0:
+            raise InputError(
+                "--rounds, --seconds, --least, --warmup: expected at least 1, above 0, at least 1 and at least 0, "
+                f"got {self.rounds}, {self.seconds}, {self.least} and {self.warmup}"
+            )
 
 
 class Entrant(NamedTuple):
@@ -42,11 +46,8 @@ class Entrant(NamedTuple):
     distribution: str = "jaxrnn"
 
 
-def enter(names: Sequence[str], kind: str, shape: Shape, mode: str, dtype: str = "float32") -> list[Entrant]:
-    """Return who of ``names`` has this cell, after jaxrnn, which enters once more for every variant of a peer.
-
-    Where no jaxrnn is named, or the batch cannot be spread over the devices, jaxrnn on one device stands in.
-    """
+def enter(names: Sequence[str], kind: str, shape: Shape, mode: str) -> list[Entrant]:
+    """Return who of ``names`` has this cell, after jaxrnn, which enters once more for every variant of a peer."""
     ours = [name for name in OURS if name in names]
     peers: dict[str, list[str]] = {"": []}
     options = {"": NOTHING}
@@ -57,21 +58,35 @@ def enter(names: Sequence[str], kind: str, shape: Shape, mode: str, dtype: str =
         peers.setdefault(variant, []).extend([] if name in OURS else [name])
     entrants: list[Entrant] = []
     for variant, others in peers.items():
-        problem = draw(kind, shape, dtype=dtype, options=options[variant])
-        references = ready(ours, problem, mode) or ready(["jaxrnn-1"], problem, mode)
-        entrants += (references[:1] if variant else references) + ready(others, problem, mode)
+        problem = draw(kind, shape, options=options[variant])
+        entered = jaxrnn_first([*ours, *others], program_of(problem, mode), variant)
+        of_jaxrnn = [entrant for entrant in entered if entrant.peer in OURS]
+        entrants += (of_jaxrnn[:1] if variant else of_jaxrnn) + entered[len(of_jaxrnn) :]
     return entrants
 
 
-def ready(names: Sequence[str], problem: Problem, mode: str) -> list[Entrant]:
-    """Return those of ``names`` that can do this problem, their programs compiled."""
-    entrants = []
-    for name in names:
-        contender = CONTENDERS[name]
-        with contextlib.suppress(NotApplicableError):
-            program = contender.module.program(problem, mode, **contender.options)
-            entrants.append(Entrant(name, program, problem.variant, distribution=contender.distribution))
-    return entrants
+def program_of(problem: Problem, mode: str) -> Callable[[str], Program]:
+    """Return ``name -> program`` of a contender with this problem."""
+    return lambda name: CONTENDERS[name].module.program(problem, mode, **CONTENDERS[name].options)
+
+
+def jaxrnn_first(
+    names: Sequence[str], program: Callable[[str], Program], variant: str = "", settings: Mapping[str, Any] = NOTHING
+) -> list[Entrant]:
+    """Return those of ``names`` that have such a ``program``, jaxrnn first.
+
+    Where no jaxrnn is named, or the batch cannot be spread over devices, jaxrnn on one device stands in.
+    """
+
+    def ready(names: Sequence[str]) -> list[Entrant]:
+        entrants = []
+        for name in names:
+            with contextlib.suppress(NotApplicableError):
+                entrants.append(Entrant(name, program(name), variant, settings, CONTENDERS[name].distribution))
+        return entrants
+
+    ours = ready([name for name in OURS if name in names]) or ready(["jaxrnn-1"])
+    return ours + ready([name for name in names if name not in OURS])
 
 
 def race(
@@ -110,6 +125,7 @@ def race(
         calls if product is None else [*calls, product.call],
         rounds=budget.rounds,
         seconds=budget.seconds,
+        least=budget.least,
         warmup=budget.warmup,
     )
     lowest = None  # milliseconds that the products alone would take

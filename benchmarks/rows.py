@@ -1,5 +1,6 @@
 """One measurement, and the file of JSON lines that measurements are kept in."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -7,6 +8,7 @@ import json
 import os
 import pathlib
 import platform
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 import jax
@@ -27,7 +29,7 @@ class Row:
     compile_seconds: lowering and compiling; None where nothing is compiled.
     error: the largest difference from jaxrnn's results, relative to the largest value; None if not compared.
     settings: what else the question varies.
-    versions: jax, Python, platform, CPUs, device, the peer's library, and "kept" of memory that was kept.
+    versions: jax and jaxlib, Python, platform, CPUs, devices, the peer's library, "kept" of memory that was kept.
     """
 
     question: str
@@ -60,23 +62,36 @@ def versions(distribution: str) -> dict[str, Any]:
     """Return what a time depends on besides the program."""
     return {
         "jax": jax.__version__,
+        "jaxlib": importlib.metadata.version("jaxlib"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "processor": processor(),
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         distribution: importlib.metadata.version(distribution),
     }
 
 
+def processor() -> str:
+    """Return the name of the CPU, as its system has it."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 class Record:
     """The rows of a run, each written as a line of JSON the moment it is known, and a line to say it.
 
     about: what all rows say of the run among their versions.
+    failures: how many races, or contenders of one, ended in an error.
     """
 
     def __init__(self, path: pathlib.Path | None = None, about: dict[str, Any] | None = None):
         self.rows: list[Row] = []
+        self.failures = 0
         self._about = about or {}
         self._file: TextIO | None = None if path is None else path.open("w", encoding="utf-8")
 
@@ -96,17 +111,27 @@ class Record:
         """Print a line at once."""
         print(line, flush=True)
 
+    @contextlib.contextmanager
+    def reported(self, name: str) -> Iterator[None]:
+        """Go on after an error, with one line that names it."""
+        try:
+            yield
+        except Exception as error:
+            self.failures += 1
+            first_line = str(error).strip().partition("\n")[0]
+            self.say(f"{name}: failed, {type(error).__name__}: {first_line}")
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
 
 
-def read(path: pathlib.Path) -> list[Row]:
-    """Return the rows of a file that `Record` wrote.
+def read(path: pathlib.Path, question: str) -> list[Row]:
+    """Return the rows of a file that `Record` wrote for a question.
 
     Raises:
-        InputError: a line that is no row; the message names it.
+        InputError: a line that is no row, or answers another question, which the message names; no rows.
     """
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -114,5 +139,9 @@ def read(path: pathlib.Path) -> list[Row]:
             row = Row(**json.loads(line))
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}, line {number}: no row of measurements ({error})") from error
+        if row.question != question:
+            raise InputError(f"{path}, line {number}: expected an answer to {question}, got one to {row.question}")
         rows.append(dataclasses.replace(row, shape=tuple(row.shape)))
+    if not rows:
+        raise InputError(f"{path}: expected rows of measurements, got an empty file")
     return rows

@@ -25,7 +25,7 @@ class Config(races.Budget):
     """What to vary."""
 
     rounds: int = 10
-    """Rounds of a race, at most; every round calls each contender once."""
+    """Rounds of a race, at most; in every round each contender is timed once."""
     cell: Literal["vanilla", "lstm", "gru"] = "lstm"
     """Cell."""
     steps: tuple[int, ...] = (64, 256, 1024, 4096, 16384)
@@ -41,6 +41,10 @@ class Config(races.Budget):
     )
     """Who takes part over T and H."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems.positive(steps=self.steps, hidden=self.hidden, depths=self.depths)
+
 
 def run(config: Config, record: Record) -> None:
     """Race over every size."""
@@ -51,13 +55,16 @@ def run(config: Config, record: Record) -> None:
     }
     for over, shapes in sweeps.items():
         for shape in shapes:
-            entrants = [
-                entrant._replace(settings={"over": over}) for entrant in races.enter(names, config.cell, shape, MODE)
-            ]
-            record.add(races.race("scaling", config.cell, shape, MODE, entrants, config))
+            with record.reported(f"{config.cell} {shape}"):
+                entrants = [
+                    entrant._replace(settings={"over": over})
+                    for entrant in races.enter(names, config.cell, shape, MODE)
+                ]
+                record.add(races.race("scaling", config.cell, shape, MODE, entrants, config))
     for depth in config.depths:
         shape = Shape(64, 8, 64, 64)
-        record.add(races.race("scaling", config.cell, shape, MODE, stacks(config.cell, shape, depth), config))
+        with record.reported(f"{config.cell} {shape}, {depth} layers"):
+            record.add(races.race("scaling", config.cell, shape, MODE, stacks(config.cell, shape, depth), config))
 
 
 def stacks(kind: str, shape: Shape, depth: int) -> list[Entrant]:
@@ -93,7 +100,7 @@ def to_tables(rows: list[Row]) -> list[tables.Table]:
         swept = [row for row in rows if row.settings["over"] == over]
         heads, lines = tables.pivot(swept, lambda row: f"{size(row):,}", lambda row: tables.label(row.peer), cell)
         title = f"{swept[0].cell} over {over}: ms (ratio to jaxrnn), temporary MB, seconds to compile"
-        made.append(tables.Table(title, [over, *heads], lines, (tables.machine(rows[0]),)))
+        made.append(tables.Table(title, [over, *heads], lines, (tables.measured(rows),)))
     return made
 
 

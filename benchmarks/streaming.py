@@ -5,15 +5,16 @@ compiled loop of T steps (torch: a Python loop over its cell), "call" one step c
 """
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
 
 import jaxrnn
 from benchmarks import races, tables
-from benchmarks.contenders import CONTENDERS, installed, naive_scan
-from benchmarks.problems import Problem, Shape, draw, host
+from benchmarks.contenders import installed, naive_scan
+from benchmarks.problems import Problem, Shape, draw, host, positive
 from benchmarks.programs import Program, compiled
 from benchmarks.races import Entrant
 from benchmarks.rows import Record, Row
@@ -36,6 +37,10 @@ class Config(races.Budget):
     contenders: tuple[Literal["jaxrnn-1", "torch", "flax", "naive"], ...] = ("jaxrnn-1", "torch", "flax", "naive")
     """Who takes part; jaxrnn-1 is jaxrnn on one device."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(hidden=self.hidden, batches=self.batches, steps=(self.steps,))
+
 
 class Stream(NamedTuple):
     """A network one step at a time: ``step(params, carry, x) -> (carry, y)``."""
@@ -48,17 +53,15 @@ class Stream(NamedTuple):
 def run(config: Config, record: Record) -> None:
     """Race every cell and size, in a loop and by a call."""
     names = installed(config.contenders, record.say)
-    for mode in ("loop", "call"):
-        for kind in config.cells:
-            for hidden in config.hidden:
-                for batch in config.batches:
-                    shape = Shape(config.steps if mode == "loop" else 1, batch, hidden, hidden)
-                    problem = draw(kind, shape)
-                    entrants = [
-                        Entrant(name, PROGRAMS[name](problem, mode), distribution=CONTENDERS[name].distribution)
-                        for name in dict.fromkeys(["jaxrnn-1", *names])
-                    ]
-                    record.add(races.race("streaming", kind, shape, mode, entrants, config))
+    for mode, kind, hidden, batch in itertools.product(("loop", "call"), config.cells, config.hidden, config.batches):
+        shape = Shape(config.steps if mode == "loop" else 1, batch, hidden, hidden)
+        with record.reported(f"{kind} {shape} {mode}"):
+            record.add(races.race("streaming", kind, shape, mode, enter(names, draw(kind, shape), mode), config))
+
+
+def enter(names: Sequence[str], problem: Problem, mode: str) -> list[Entrant]:
+    """Return who of ``names`` can step, jaxrnn first."""
+    return races.jaxrnn_first(names, lambda name: PROGRAMS[name](problem, mode))
 
 
 def in_jax(stream: Callable[[Problem], Stream]) -> Callable[[Problem, str], Program]:

@@ -82,11 +82,13 @@ def per_mode(
     """Return a `pivot` for each mode, its title after the mode's name, ``head`` over the names of its lines."""
     made = []
     for mode in dict.fromkeys(row.mode for row in rows):
-        heads, lines = pivot([row for row in rows if row.mode == mode], line, column, cell)
-        made.append(Table(f"{mode}: {title}", [head, *heads], lines, (machine(rows[0]),)))
+        of_mode = [row for row in rows if row.mode == mode]
+        heads, lines = pivot(of_mode, line, column, cell)
+        made.append(Table(f"{mode}: {title}", [head, *heads], lines, (measured(of_mode),)))
     return made
 
 
+ABOUT_THE_MACHINE = ("python", "platform", "cpus", "processor", "device", "devices", "memory", "jaxrnn")
 LABELS = [contender.label for contender in CONTENDERS.values()]
 
 
@@ -122,12 +124,15 @@ def label(peer: str) -> str:
     return CONTENDERS[peer].label if peer in CONTENDERS else peer
 
 
-def machine(row: Row) -> str:
-    """Return on what the rows were measured, in one line."""
-    about = row.versions
-    machine = f"{about['devices']} × {about['device']}, {about['cpus']} CPUs"
-    memory = f", memory {about['memory']}" if "memory" in about else ""
-    return f"{machine}, jax {about['jax']}, Python {about['python']}{memory}."
+def measured(rows: Sequence[Row]) -> str:
+    """Return of how many calls the medians are, and on what they were measured, in one line."""
+    calls = sorted({row.rounds for row in rows})
+    several = f"{calls[0]} to {calls[-1]}" if calls[1:] else f"{calls[0]}"
+    about = {name: value for row in rows for name, value in row.versions.items()}
+    machine = f"{about['devices']} × {about['device']}, {about['cpus']} CPUs ({about['processor']})"
+    libraries = [f"{name} {value}" for name, value in about.items() if name not in ABOUT_THE_MACHINE]
+    memory = [f"memory {about['memory']}"] if "memory" in about else []
+    return f"Medians of {several} calls; {', '.join([machine, 'Python ' + about['python'], *libraries, *memory])}."
 
 
 def geometric_mean(values: Iterable[float]) -> float:

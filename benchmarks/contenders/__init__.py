@@ -6,7 +6,6 @@ would, in the form that suits it best. A file imports its library only when it i
 """
 
 import importlib
-import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, ModuleType
@@ -71,8 +70,3 @@ def installed(names: tuple[str, ...], say: Callable[[str], Any]) -> list[str]:
         else:
             here.append(name)
     return here
-
-
-def version(distribution: str) -> str:
-    """Return the installed version."""
-    return importlib.metadata.version(distribution)

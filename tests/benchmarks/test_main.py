@@ -13,8 +13,8 @@ import jax
 import pytest
 
 import benchmarks.__main__ as command_line
-from benchmarks import peers
-from benchmarks.contenders import CONTENDERS
+from benchmarks import gpu, peers
+from benchmarks.contenders import CONTENDERS, naive_scan
 from benchmarks.rows import Record, Row, read
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_rows_and_tables_say_that_memory_was_kept(main, tmp_path, capsys):
     races = ["--shapes", "4x2x3x5", "--cells", "gru", "--modes", "forward", "--contenders", "jaxrnn-1", "--rounds", "2"]
     for flags, known in (([], None), (["--keep-memory"], "kept")):
         assert main(["peers", *races, *flags, "--json", str(tmp_path / "rows.jsonl")]) == 0
-        assert {row.versions.get("memory") for row in read(tmp_path / "rows.jsonl")} == {known}
+        assert {row.versions.get("memory") for row in read(tmp_path / "rows.jsonl", "peers")} == {known}
         assert ("memory kept" in capsys.readouterr().out) == bool(flags)
 
 
@@ -118,7 +118,7 @@ def test_a_question_is_answered_by_a_table(question, main, tmp_path, capsys):
     assert main([question, *SMALL[question], "--warmup", "0", "--json", str(tmp_path / "rows.jsonl")]) == 0
     captured = capsys.readouterr()
     assert "failed" not in captured.out
-    rows = read(tmp_path / "rows.jsonl")
+    rows = read(tmp_path / "rows.jsonl", question)
     assert {row.question for row in rows} == {question}
     for table in importlib.import_module(f"benchmarks.{question}").to_tables(rows):
         assert table.title.split()[0] in captured.out
@@ -133,7 +133,7 @@ def test_layers_run_on_all_devices_where_the_batch_can_be_divided(main, tmp_path
         path = tmp_path / f"{batch}.jsonl"
         arguments = ["--cells", "gru", "--modes", "forward", "--shapes", f"4x{batch}x2x5", "--rounds", "1"]
         assert main(["layers", *arguments, "--contenders", "naive", *ours, "--json", str(path)]) == 0
-        rows = read(path)
+        rows = read(path, "layers")
         assert [(row.settings["case"], row.peer) for row in rows] == [
             (case, peer) for case in cases for peer in [*ours, "naive"]
         ]
@@ -155,7 +155,7 @@ def test_on_a_gpu_who_fails_is_named_and_the_others_go_on(main, monkeypatch, cap
     broken = CONTENDERS["naive"]._replace(options={"no_such_option": 1})
     monkeypatch.setitem(CONTENDERS, "naive", broken)
     arguments = ["--cells", "vanilla", "--dtypes", "float32", "--modes", "forward"]
-    assert main(["gpu", *SIZES, *arguments, "--contenders", "naive", "jaxrnn-1"]) == 0
+    assert main(["gpu", *SIZES, *arguments, "--contenders", "naive", "jaxrnn-1"]) == 1
     out = capsys.readouterr().out
     assert "naive: failed, TypeError: program() got an unexpected keyword argument 'no_such_option'" in out
     assert "vanilla H=16 B=4 T=8 float32 forward" in out
@@ -165,10 +165,19 @@ def test_on_a_gpu_who_fails_is_named_and_the_others_go_on(main, monkeypatch, cap
     ("arguments", "message"),
     [
         (["speed"], "no question 'speed'"),
-        (["peers", "--rounds", "0"], "--rounds, --seconds, --warmup: expected at least 1"),
+        (["peers", "--rounds", "0"], "--rounds, --seconds, --least, --warmup:"),
         (["peers", "--shapes", "4x4"], "shape: expected four sizes TxBxDxH, such as 100x32x128x128, got '4x4'"),
         (["peers", "--read", "nowhere.jsonl"], "nowhere.jsonl"),
         (["layers", "--plot", "layers.png"], "--plot: layers has no plot"),
+        (["peers", "--plot", "ratios.txt"], "--plot: expected a name that ends in .png, in a folder that is there"),
+        (["peers", "--plot", "nowhere/ratios.png"], "--plot: expected a name that ends in .png, in a folder that is"),
+        (["peers", "--read", "rows.jsonl", "--devices", "2"], "--devices: expected no --read, with which nothing is"),
+        (["scaling", "--depths", "1", "0"], "--depths: expected sizes of at least 1, got 1 0"),
+        (["memory", "--batch", "0"], "--batch: expected sizes of at least 1, got 0"),
+        (["streaming", "--steps", "-1"], "--steps: expected sizes of at least 1, got -1"),
+        (["gpu", "--hidden", "0"], "--hidden: expected sizes of at least 1, got 0"),
+        (["own_cell", "--shapes", "2x2x2x2", "3x3"], "shape: expected four sizes"),
+        (["parallelism", "--shapes", "2x2x2x2", "3x3"], "shape: expected four sizes"),
         (["peers", "--cells", "rnn"], "--cells"),
     ],
 )
@@ -190,9 +199,16 @@ def test_the_best_of_the_other_jax_libraries_counts_shape_by_shape_and_no_ratio_
     short, long = (2, 1, 1, 1), (8, 1, 1, 1)
     rows = [row("torch", short, 12.0), row("torch", long, 0.75), row("flax", short, 2.0), row("haiku", short, 4.0)]
     rows += [row("keras", long, 0.5), row("naive", long, 0.1)]
-    assert peers.summary(rows) == [
+    on_all = (
         "lstm, geometric means over the shapes, ratios capped at 3: 1.50× to torch, "
         "1.00× to the fastest other JAX library per shape, 0.10× to the naive scan."
+    )
+    assert peers.summary(rows) == [on_all]
+    rows += [row("jaxrnn", long, 1.0), row("jaxrnn-1", long, 1.5), row("jaxrnn-1", short, 1.0)]
+    assert peers.summary(rows) == [
+        on_all,  # on one device 3 (capped) and 0.5 of torch, 2 and 1/3 of the others
+        "lstm, the same for jaxrnn on one device: 1.22× to torch, "
+        "0.82× to the fastest other JAX library per shape, 0.07× to the naive scan.",
     ]
 
 
@@ -203,3 +219,46 @@ def test_lines_of_json_that_are_no_rows_are_named(tmp_path, main, capsys):
     path.write_text('{"question": "peers"}\n')
     assert main(["peers", "--read", str(path)]) == 2
     assert "rows.jsonl, line 1: no row of measurements" in capsys.readouterr().err
+
+
+def test_rows_of_another_question_and_no_rows_are_refused(tmp_path, main, capsys):
+    path = tmp_path / "rows.jsonl"
+    assert main(["parallelism", *SMALL["parallelism"], "--json", str(path)]) == 0
+    assert main(["layers", "--read", str(path)]) == 2
+    assert "rows.jsonl, line 1: expected an answer to layers, got one to parallelism" in capsys.readouterr().err
+    path.write_text("")
+    assert main(["layers", "--read", str(path)]) == 2
+    assert "rows.jsonl: expected rows of measurements, got an empty file" in capsys.readouterr().err
+
+
+def test_a_race_that_fails_is_named_and_the_others_are_shown(main, monkeypatch, capsys):
+    right = naive_scan.STEPS["gru"]
+
+    def wrong_for_five(params, carry, x):
+        after, y = right(params, carry, x)
+        return after, (0.9 * y if y.shape[-1] == 5 else y)
+
+    monkeypatch.setitem(naive_scan.STEPS, "gru", wrong_for_five)
+    arguments = ["--shapes", "2x2x3x5", "2x2x3x6", "--cells", "gru", "--modes", "forward", "--rounds", "1"]
+    assert main(["peers", *arguments, "--contenders", "naive", "--markdown"]) == 1
+    out = capsys.readouterr().out
+    assert "gru 2×2×3×5 forward: failed, MismatchError: naive: results is off by" in out
+    assert "| gru 2×2×3×6 |" in out
+    assert "| gru 2×2×3×5 |" not in out
+
+
+def test_on_a_gpu_without_jaxrnn_there_are_no_ratios(main, monkeypatch, capsys):
+    broken = CONTENDERS["jaxrnn-1"]._replace(options={"no_such_option": 1})
+    monkeypatch.setitem(CONTENDERS, "jaxrnn-1", broken)
+    arguments = ["--cells", "vanilla", "--dtypes", "float32", "--modes", "forward", "--contenders", "naive"]
+    assert main(["gpu", *SIZES, *arguments, "--markdown"]) == 1
+    out = capsys.readouterr().out
+    assert "jaxrnn-1: failed, TypeError" in out
+    table = out[out.index("| vanilla H=16") :]
+    assert "(–, " in table
+    assert "×" not in table.partition("\n")[0]
+
+
+def test_without_a_gpu_sizes_are_small_but_for_those_that_were_given():
+    config = gpu.smaller(gpu.Config(hidden=(64,), rounds=20))
+    assert (config.hidden, config.batches, config.steps, config.rounds) == ((64,), (1, 4), (8,), 2)
