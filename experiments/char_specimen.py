@@ -64,7 +64,7 @@ def questions_of(
     baseline = jax.device_put(np.asarray(table)[tokens].mean(axis=0))
 
     def question(place: int) -> Question:
-        read, target = slice(place - CONTEXT + 1, place + 1), int(tokens[place + 1])
+        read, target = context(place), int(tokens[place + 1])
 
         def score(params: Any, inputs: jax.Array) -> jax.Array:
             logits = reader.apply(params, inputs)[1][-1]
@@ -74,6 +74,16 @@ def questions_of(
         return Question(what, text[read], look_up(table, tokens[read]), baseline, score, params)
 
     return [question(place) for place in places]
+
+
+def context(place: int) -> slice:
+    """Return the characters that a question reads: up to the one at ``place``, `CONTEXT` of them if there are as many.
+
+    Example:
+        >>> context(200), context(30)
+        (slice(121, 201, None), slice(0, 31, None))
+    """
+    return slice(max(0, place + 1 - CONTEXT), place + 1)
 
 
 def places_asked(text: str, log_probabilities: np.ndarray) -> list[int]:

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 import jaxrnn
-from experiments.char_specimen import CONTEXT, log_likelihoods, places_asked, questions_of
+from experiments import runs
+from experiments.char_specimen import context, log_likelihoods, places_asked, questions_of
 from experiments.contest_models import Contestant
 from experiments.data.text import Vocabulary
 from experiments.memory_specimen import copy_specimen
@@ -41,9 +42,16 @@ def text_specimen(
         text: to read.
         window: characters of a sequence in training.
         features: what can be named of the characters.
+
+    Raises:
+        runs.InputError: a text shorter than a window of the Transformer.
     """
     table, head = params[0].table, params[-1]
     width = window if model.attends else len(text)
+    if len(text) < width:
+        raise runs.InputError(
+            f"--steps: expected at least {width} characters, a window of the Transformer, got {len(text)}"
+        )
     text = text[: len(text) // width * width]
     tokens = vocabulary.encode(text)
     units, state = units_of(model, params, look_up(table, tokens.reshape(-1, width).T))
@@ -51,7 +59,7 @@ def text_specimen(
     asked = questions_of(reader_of(model, params), params[1:], table, tokens, text, places)
     heads = None
     if model.attends:
-        read = slice(places[0] - CONTEXT + 1, places[0] + 1)
+        read = context(places[0])
         heads = Heads(text[read][-SHOWN:], looking(model, params, tokens[read])[:, :, -SHOWN:, -SHOWN:])
     return Specimen(words, Reading(text, units, features(text), state), asked, heads=heads)
 

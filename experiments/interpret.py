@@ -93,10 +93,10 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         pictures |= show_states(directory, specimen.words, reading)
     if specimen.questions:
         panels, gap = saliency(config, specimen.questions)
-        say(f"Integrated gradients miss the change of the answer by {gap:.1e} of it at most.")
-        rows.append(
-            Row(f"completeness of integrated gradients in {specimen.words}", 100 * gap, "% of the change missed")
-        )
+        if gap is not None:
+            say(f"Integrated gradients miss the change of the answer by {gap:.1e} of it at most.")
+            what = f"completeness of integrated gradients in {specimen.words}"
+            rows.append(Row(what, 100 * gap, "% of the change missed"))
         details["largest_gap"] = gap
         pictures |= show_text(directory, "saliency", f"What answers depend on: {specimen.words}", panels)
     if specimen.attention:
@@ -234,20 +234,25 @@ def show_states(directory: pathlib.Path, words: str, reading: Reading) -> dict[s
     return {"states.png": f"States in two principal components: {words}"}
 
 
-def saliency(config: Config, questions: Any) -> tuple[list[Panel], float]:
-    """Return each question's text, coloured by its two saliencies, and the largest gap relative to the change."""
-    panels, largest = [], 0.0
+def saliency(config: Config, questions: Any) -> tuple[list[Panel], float | None]:
+    """Return each question's text, coloured by its two saliencies, and the largest gap relative to the change.
+
+    An answer that does not change has no gap relative to that; if none does, the largest is None.
+    """
+    panels, gaps = [], []
     for question in questions:
         gradient, attributions, change, gap = dependence(question, min(FEW, config.points))
         if abs(gap) > ENOUGH * abs(change) and config.points > FEW:
             gradient, attributions, change, gap = dependence(question, config.points)
-        largest = max(largest, abs(gap / change))
-        shown = f"{question.what}, {change:+.2f} by what was read"
+        shown = f"{question.what}, which does not depend on what was read"
+        if change:
+            gaps.append(abs(gap / change))
+            shown = f"{question.what}, {change:+.2f} by what was read"
         panels.append(Panel(f"{shown} · gradient × input", question.symbols, gradient))
         panels.append(
             Panel(f"{shown} · integrated gradients, sum {attributions.sum():+.2f}", question.symbols, attributions)
         )
-    return panels, largest
+    return panels, max(gaps, default=None)
 
 
 def dependence(question: Question, points: int) -> tuple[np.ndarray, np.ndarray, float, float]:

@@ -125,6 +125,16 @@ def test_what_a_score_depends_on_adds_up_to_it():
     assert gap == pytest.approx(0, abs=1e-5)
 
 
+def test_an_answer_that_depends_on_nothing_is_said_to():
+    (question,) = made().questions
+    constant = question._replace(what="a constant", score=lambda w, x: 0 * x.sum() + w.sum())
+    panels, gap = interpret.saliency(CONFIG, [constant, question])
+    assert panels[0].title == "a constant, which does not depend on what was read · gradient × input"
+    assert panels[2].title.startswith("a sum, +")
+    assert gap == interpret.saliency(CONFIG, [question])[1]
+    assert interpret.saliency(CONFIG, [constant])[1] is None
+
+
 def test_a_run_is_looked_into(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     experiment = types.SimpleNamespace(Config=interpret.Config, specimen=lambda config, directory, steps: made())
     monkeypatch.setattr(interpret, "find", lambda config: ("made", tmp_path))
@@ -174,6 +184,17 @@ def test_a_character_model_shows_what_it_computes(key: jax.Array):
     p = math.exp(-jax.jit(softmax_cross_entropy)(alone[-1:], target))
     score = jax.jit(question.score)(question.params, question.inputs)
     assert float(score) == pytest.approx(np.log(p / (1 - p)), rel=1e-4)
+
+
+def test_a_short_text_is_read_whole(key: jax.Array):
+    """Of 80 characters the last place with one after it is 78, before which there are fewer than a context has."""
+    config = char_lm.Config(cell="gru", hidden=3, embedding=2)
+    text = "ab" * (CONTEXT // 2)
+    vocabulary = vocabulary_of(text)
+    params = jax.jit(char_lm.model_of(config, vocabulary.size).init)(key)
+    shown = specimen_of("words", char_lm.cells_of(config), params, vocabulary, text, prose)
+    assert shown.questions[0].symbols == text[:-1]
+    assert len(shown.questions[0].inputs) == len(text) - 1
 
 
 def test_both_ways_are_those_of_the_layer(key: jax.Array):

@@ -94,6 +94,13 @@ def test_the_transformer_shows_its_heads(key: jax.Array):
     np.testing.assert_allclose(ours, np.moveaxis(logits, 0, 1).reshape(len(ours), -1), rtol=1e-4, atol=1e-5)
 
 
+def test_a_text_shorter_than_a_window_cannot_be_shown(key: jax.Array):
+    model = contestant("transformer", 5, Sizes(parameters=1000, embedding=4, heads=2, transformer_layers=1))
+    params, vocabulary = model.layer.init(key), vocabulary_of("ab(c)")
+    with pytest.raises(runs.InputError, match=r"--steps: expected at least 128 characters, a window .*, got 100"):
+        text_specimen("words", model, params, vocabulary, "ab" * 50, 128, prose)
+
+
 def test_a_run_leaves_what_it_promises(finished: Finished):
     _, directory, result = finished
     assert {path.name for path in directory.iterdir()} == {
