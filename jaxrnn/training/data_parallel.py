@@ -143,7 +143,8 @@ def _total_and_weight(loss: Any, devices: int) -> tuple[Array, Array | None]:
     # Under jit a weight has no value to ask about, but a shape it has.
     shapes = [jnp.shape(part) for part in parts]
     if shapes != [()] * (2 if isinstance(loss, tuple) else 1):
-        raise ValueError(f"loss_fn: expected a scalar loss, or a pair (sum, weight) of scalars, got shapes {shapes}")
+        given = " and ".join(map(str, shapes)) or None
+        raise ValueError(f"loss_fn: expected a scalar loss, or a pair (sum, weight) of scalars, got shape {given}")
     total, *weight = map(jnp.asarray, parts)
     if not jnp.issubdtype(total.dtype, jnp.floating):
         raise TypeError(f"loss_fn: expected a floating loss, got dtype {total.dtype}")
