@@ -127,18 +127,49 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
     )
 
 
+# What runs a function of JAX's as it is, by the names of JAX; their parameter that is the function.
+CALLS = {
+    "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat2": "jaxpr",
+    "checkpoint": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call",
+}  # fmt: skip
+
+
 def _places(step: Callable[..., tuple[Carry, Any]], *arguments: Any) -> Places:
     """Return where each leaf of the step's y is in its carry, up to a change of dtype."""
     jaxpr, (carry, _) = jax.make_jaxpr(step, return_shape=True)(*arguments)
-    casts = [equation for equation in jaxpr.eqns if equation.primitive.name == "convert_element_type"]
+    casts: dict[object, object] = {}
+    made = _made(jaxpr.jaxpr, [object() for _ in jaxpr.jaxpr.invars], casts)
     count = len(jax.tree.leaves(carry))
-    leaves, outputs = jaxpr.jaxpr.outvars[:count], jaxpr.jaxpr.outvars[count:]
+    leaves, outputs = made[:count], made[count:]
 
-    def place(variable: Any) -> int | None:
-        source = next((cast.invars[0] for cast in casts if cast.outvars[0] is variable), variable)
-        return next((number for number, leaf in enumerate(leaves) if leaf is source), None)
+    def place(array: object) -> int | None:
+        while array not in leaves and array in casts:
+            array = casts[array]
+        return leaves.index(array) if array in leaves else None
 
     return Places(map(place, outputs))
+
+
+def _made(jaxpr: Any, arguments: list[object], casts: dict[object, object]) -> list[object]:
+    """Return an object for each output of a jaxpr, one and the same for outputs that are one array.
+
+    Variables would not do: what `jax.jit` or `jax.checkpoint` returns twice are two variables outside it, and
+    a function that is called twice has the same ones inside at both.
+
+    arguments: the objects of what the jaxpr takes.
+    casts: where to write down what each array that differs from another in dtype alone was made of.
+    """
+    objects = dict(zip(map(id, jaxpr.invars), arguments, strict=True))
+    object_of = lambda atom: objects.setdefault(id(atom), object())
+    for equation in jaxpr.eqns:
+        name, operands = equation.primitive.name, [object_of(atom) for atom in equation.invars]
+        if name in CALLS:
+            inner = equation.params[CALLS[name]]
+            results = _made(getattr(inner, "jaxpr", inner), operands, casts)
+            objects.update(zip(map(id, equation.outvars), results, strict=True))
+        elif name == "convert_element_type":
+            casts[object_of(equation.outvars[0])] = operands[0]
+    return [object_of(atom) for atom in jaxpr.outvars]
 
 
 def _taken(places: Places, y: Any, carry: Carry) -> Any:

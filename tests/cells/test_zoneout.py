@@ -11,20 +11,21 @@ import jaxrnn
 from tests.cells.keyed import assert_mean, keyed
 from tests.examples import at
 from tests.layers.stepping import step_of
-from tests.registry import BY_NAME, D, H, assert_trees_close, normal, normal_like
+from tests.registry import BY_NAME, D, H, assert_trees_close, noisy_params, normal, normal_like
 
 pytestmark = pytest.mark.usefixtures("float64")
 T, B = 3, 2
 RATES = 0.2, 0.4
+XS = np.ones((T, B, D))
 RESETS = np.array([[False, True], [True, False], [False, True]])
 
 
-def drawn(cell, key):
+def drawn(cell, key, features=(D,)):
     """Return parameters, a sequence and a carry to start from."""
     keys = jax.random.split(key, 3)
-    params = normal_like(keys[0], jax.eval_shape(cell.init, key))
+    params = noisy_params(cell, keys[0])
     carry = normal_like(keys[2], jax.eval_shape(lambda: cell.initial_carry(params, (B,))))
-    return params, normal(keys[1], (T, B, D)), carry
+    return params, normal(keys[1], (T, B, *features)), carry
 
 
 def unroll(cell, *arguments, key=None):
@@ -132,6 +133,87 @@ def test_an_output_in_another_dtype_than_the_carry_is_the_carry_s(key):
     np.testing.assert_array_equal(y, np.asarray(h).astype(jnp.bfloat16))
 
 
+def with_jvp(f):
+    function = jax.custom_jvp(f)
+    function.defjvp(functools.partial(jax.jvp, f))
+    return function
+
+
+def with_vjp(f):
+    function = jax.custom_vjp(f)
+    function.defvjp(functools.partial(jax.vjp, f), lambda transpose, cotangents: transpose(cotangents))
+    return function
+
+
+def mapped_by_hand(f):
+    function = jax.custom_batching.custom_vmap(f)
+    function.def_vmap(lambda size, mapped, *arguments: (jax.vmap(f)(*arguments), True))
+    return function
+
+
+CALLED = {
+    "jit": jax.jit,
+    "checkpoint": jax.checkpoint,
+    "a jit in a checkpoint": lambda f: jax.checkpoint(jax.jit(f)),
+    "custom_jvp": with_jvp,
+    "custom_vjp": with_vjp,
+    "custom_vmap": mapped_by_hand,
+}
+
+
+@pytest.mark.parametrize("way", CALLED)
+def test_an_output_is_the_carry_s_however_the_step_is_called(way, key):
+    """By JAX, which makes two variables of one array that is returned twice."""
+    plain = jaxrnn.lstm(D, H, dtype=jnp.bfloat16, carry_dtype=jnp.float32)
+    cell = plain._replace(step=CALLED[way](plain.step), adjoint=None, split=None)
+    params, xs = noisy_params(plain, key), np.ones((T, B, D), jnp.bfloat16)
+    carry = plain.initial_carry(params, (B,))
+    results, expected = (first_step(jaxrnn.zoneout(c, 0.5), params, carry, xs, key) for c in (cell, plain))
+    np.testing.assert_array_equal(results[1], np.asarray(results[0].h).astype(jnp.bfloat16))
+    assert_trees_close(results, expected, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("way", ["jit", "checkpoint"])
+def test_gradients_where_the_update_is_called(way, key):
+    """The engine differentiates it, and what is left of the call are two variables too."""
+    plain = BY_NAME["user-gru"].cell(jnp.float64)
+    recur, update = plain.split
+    called = jaxrnn.split_cell(plain.init, plain.initial_carry, recur, CALLED[way](update), inputs=plain.inputs)
+    cell = jaxrnn.zoneout(called, 0.5)
+    params, xs, carry = drawn(cell, key)
+    final, ys = unroll(cell, params, xs, carry, key=key)
+    assert_trees_close(np.asarray(ys)[-1], final, tolerance=0)
+    assert_gradients_by_autodiff(cell, key)
+
+
+def bare(step, dtype):
+    """A cell of two states without parameters."""
+    zeros = lambda params, shape=(): dict.fromkeys("ab", jnp.zeros((*shape, D), dtype))
+    return jaxrnn.Cell(lambda key: (), zeros, step)
+
+
+def test_results_of_one_function_called_twice_are_two_arrays(key):
+    tanh = jax.jit(lambda x: jnp.tanh(x))
+
+    def step(params, carry, x):
+        carry = {"a": tanh(carry["a"] + x), "b": tanh(carry["b"] - x)}
+        return carry, carry["b"]
+
+    cell = bare(step, float)
+    final, y = first_step(jaxrnn.zoneout(cell, 0.5), (), cell.initial_carry((), (B,)), XS, key)
+    assert_trees_close(y, final["b"], tolerance=0)
+
+
+def test_an_output_is_the_carry_s_where_both_are_a_cast(key):
+    def step(params, carry, x):
+        a = jnp.tanh(carry["a"].astype(x.dtype) + x).astype(jnp.float32)
+        return {"a": a, "b": carry["b"]}, a
+
+    cell = bare(step, np.float32)
+    final, y = first_step(jaxrnn.zoneout(cell, 0.5), (), cell.initial_carry((), (B,)), XS, key)
+    assert_trees_close(y, final["a"], tolerance=0)
+
+
 def test_an_output_that_is_no_part_of_the_carry_is_the_cell_s_own(key):
     plain = BY_NAME["user-lstm"].cell(jnp.float64)
     params, xs, carry = drawn(plain, key)
@@ -163,8 +245,6 @@ def test_gradients_with_noise(key):
 
 
 WRAPPED = {
-    "gru": lambda: jaxrnn.zoneout(jaxrnn.gru(D, H, dtype=jnp.float64), 0.5),
-    "an output that is the cell's own": lambda: jaxrnn.zoneout(BY_NAME["user-lstm"].cell(jnp.float64), 0.5),
     "one part of the carry": lambda: jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.float64), (0.0, 0.5)),
     "variational around": lambda: jaxrnn.variational_dropout(
         jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.float64), 0.5), 0.3, input_rate=0.3
@@ -172,10 +252,9 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize("name", WRAPPED)
-def test_gradients_of_what_is_wrapped(name, key):
-    cell = WRAPPED[name]()
-    params, xs, carry = drawn(cell, key)
+def assert_gradients_by_autodiff(cell, key, features=(D,)):
+    """Fail unless the adjoint's values and gradients, with noise and resets, are those of autodiff."""
+    params, xs, carry = drawn(cell, key, features)
     cotangents = normal_like(key, jax.eval_shape(lambda: jaxrnn.unroll(cell, params, xs)))
 
     def differentiate(gradient):
@@ -184,6 +263,11 @@ def test_gradients_of_what_is_wrapped(name, key):
         return results, transpose(cotangents)
 
     assert_trees_close(*jax.jit(lambda: [differentiate(way) for way in ("manual", "autodiff")])())
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_gradients_of_what_is_wrapped(name, key):
+    assert_gradients_by_autodiff(WRAPPED[name](), key)
 
 
 def test_a_cell_without_an_adjoint_has_its_step(key):
