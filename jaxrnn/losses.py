@@ -6,8 +6,12 @@ infinity there reaches neither the value nor a gradient. Where no step counts, e
 
 All arithmetic keeps the dtype of the predictions; sums are accumulated in float32 at least. Cast
 bfloat16 logits to float32 first where three digits of a loss are too few.
+
+A mean over part of a batch does not say how much of it counted. `sum_and_weight` gives both, for a batch
+that is divided among devices or comes in pieces.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -220,6 +224,48 @@ def _ctc_losses(logits: Array, steps: Array, labels: Array, counted: Array, blan
             logits, (~steps).astype(logits.dtype), labels, (~counted).astype(logits.dtype), blank_id=blank_id
         )
     return losses.astype(logits.dtype)
+
+
+def sum_and_weight(loss: Callable[..., Array]) -> Callable[..., tuple[Array, Array]]:
+    """Return a mean loss as ``(predictions, targets, mask=None) -> (S, w)``, a sum and how many steps it is over.
+
+    L = S / w with S = Σ ℓ over the w steps that count. The S and w of parts of a batch add up to those of
+    the whole; the mean of the parts' means is another loss where masks leave more steps to one than to
+    another. So this is the form for masks on several devices: of `jaxrnn.training.data_parallel`, and of
+    `jaxrnn.training.truncated_loss` over streams that end apart.
+
+    Args:
+        loss: a mean over the steps that count, such as `softmax_cross_entropy`; with its options by
+            `functools.partial`, or your own. For `ctc`, a mean over sequences, and for other means over
+            something else than steps, return such a pair yourself.
+
+    S and w are scalars of the loss's dtype, float32 at least. Without a mask w = 1 and S = L: parts of one
+    size count the same. Where no step counts, both are 0.
+
+    Raises:
+        TypeError: a loss that is no function.
+        ValueError: `half_squared_error`, which is no mean, or `ctc`; at the call, those of ``loss``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxrnn.losses import mean_squared_error, sum_and_weight
+        >>> predictions, mask = jnp.array([[1.0], [3.0], [9.0]]), jnp.array([True, True, False])
+        >>> total, weight = sum_and_weight(mean_squared_error)(predictions, jnp.zeros((3, 1)), mask)
+        >>> float(total), float(weight)
+        (10.0, 2.0)
+    """
+    checks.functions(loss=loss)
+    for other in (half_squared_error, ctc):
+        if getattr(loss, "func", loss) is other:  # a `functools.partial` has the function as ``func``
+            raise ValueError(f"loss: expected a mean over the steps that count, got {other.__name__}")
+
+    def pair(predictions: Any, targets: Any, mask: Any = None) -> tuple[Array, Array]:
+        mean = loss(predictions, targets, mask)
+        mean = mean.astype(_wide(mean.dtype))  # a bfloat16 cannot count beyond 256
+        weight = jnp.ones((), mean.dtype) if mask is None else jnp.sum(checks.array("mask", mask), dtype=mean.dtype)
+        return mean * weight, weight
+
+    return pair
 
 
 def _paired(predictions: Any, targets: Any, mask: Any, feature_axes: int) -> tuple[Array, Array, Array | None]:

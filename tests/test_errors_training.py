@@ -1,5 +1,7 @@
 """Wrong arguments of losses, of decoding and of training."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +71,16 @@ LOSSES = {
             Bad("label_lengths", np.ones(B, np.float32), TypeError, "integers", "float32"),
             *choices("blank_id", "an int", 0.0, None, True),
             *choices("blank_id", "a class from 0 to 2", -1, 3, error=ValueError),
+        ],
+    ),
+    "sum_and_weight": Function(
+        losses.sum_and_weight,
+        {"loss": losses.mean_squared_error},
+        [
+            *choices("loss", "a function", None, "mean_squared_error"),
+            Bad("loss", losses.ctc, ValueError, "a mean over the steps that count", "ctc"),
+            Bad("loss", functools.partial(losses.ctc, blank_id=1), ValueError, "a mean over the steps", "ctc"),
+            Bad("loss", losses.half_squared_error, ValueError, "a mean over the steps", "half_squared_error"),
         ],
     ),
 }

@@ -139,6 +139,31 @@ def test_gradient_is_central_differences(loss, reference, targets):
         np.testing.assert_allclose(gradient[index], (ends[0] - ends[1]) / (2 * eps), rtol=1e-4, atol=1e-6)
 
 
+MEANS = [case for case in CASES if case.values[0] is not losses.half_squared_error]
+
+
+@pytest.mark.parametrize(("loss", "reference", "targets"), MEANS)
+def test_sums_and_weights_of_parts_add_up_to_the_mean(loss, reference, targets):
+    pair = jax.jit(losses.sum_and_weight(loss))
+    parts = [pair(PREDICTIONS[:, [b]], targets[:, [b]], MASK[:, [b]]) for b in range(B)]
+    assert [float(weight) for _, weight in parts] == [3, 4, 0]
+    assert parts[2][0] == 0
+    total, weight = np.sum(parts, axis=0)
+    np.testing.assert_allclose(total / weight, reference(PREDICTIONS.astype(float), targets, MASK), rtol=1e-6)
+    whole = losses.sum_and_weight(loss)(PREDICTIONS, targets)
+    assert (float(whole[0]), float(whole[1])) == (float(loss(PREDICTIONS, targets)), 1.0)
+    cut = [pair(PREDICTIONS[:2], targets[:2], MASK[:2]), pair(PREDICTIONS[2:], targets[2:], MASK[2:])]
+    assert [float(weight) for _, weight in cut] == [3, 4]
+    np.testing.assert_allclose(sum(float(total) for total, _ in cut), total, rtol=1e-6)
+
+
+def test_a_weight_counts_beyond_half_precision():
+    many, mask = jnp.ones((5001, 1), jnp.bfloat16), jnp.ones(5001, bool)
+    total, weight = losses.sum_and_weight(losses.mean_squared_error)(many, jnp.zeros_like(many), mask)
+    assert total == weight == 5001
+    assert total.dtype == weight.dtype == jnp.float32
+
+
 def test_feature_axes():
     p, y = RNG.normal(size=(2, T, B, 2, 2, 3)).astype(np.float32)
     error = ((p - y) ** 2)[MASK]

@@ -37,7 +37,8 @@ def data_parallel(
     Args:
         loss_fn: ``(params, batch) -> loss`` on any part of the batch: a mean over rows that all count
             the same, or a pair (sum S, weight w), such as the sum over steps that count and their
-            number. The weight does not depend on the parameters.
+            number: `jaxrnn.losses.sum_and_weight` makes it of a masked mean. The weight does not depend
+            on the parameters.
         devices: which; all of the default backend unless given. With one, nothing is divided.
         batch_axis: the axis along which to divide, for all arrays of ``batch``, or a pytree that is a
             prefix of ``batch``; None for what every device gets whole. (``xs [T, B, D]`` has 1, lengths

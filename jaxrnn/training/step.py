@@ -8,7 +8,7 @@ Optimisers come from optax, and so does everything around them::
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from jaxrnn import checks
 from jaxrnn.training.data_parallel import DEVICES, mesh_over, parallel_gradient, specs
 from jaxrnn.types import Array, Carry, Params
 
-LossFunction = Callable[[Params, Carry, Any, Array], tuple[Array, tuple[Carry, dict[str, Array]]]]
+Loss = TypeVar("Loss")  # a scalar, or a pair (sum, weight) of scalars
+LossFunction = Callable[[Params, Carry, Any, Array], tuple[Loss, tuple[Carry, dict[str, Array]]]]
 TrainStep = Callable[["TrainState", Any], tuple["TrainState", dict[str, Array]]]
 
 MEASURED = ("loss", "gradient_norm")
@@ -98,7 +99,7 @@ def train_state(params: Params, optimizer: optax.GradientTransformation, key: Ar
 
 
 def train_step(
-    loss_fn: LossFunction,
+    loss_fn: LossFunction[Any],
     optimizer: optax.GradientTransformation,
     *,
     devices: Sequence[Any] | None = None,
@@ -115,7 +116,8 @@ def train_step(
             the same shapes and dtypes as the one given; metrics is a dict of scalars.
         optimizer: an optax optimiser, the one of `train_state`.
         devices: among which to divide batch and carry, as `data_parallel` does; each device then draws
-            its own noise, and metrics are means over devices. None for the default device.
+            its own noise, and metrics are means over devices. A mean over steps that a mask counts must
+            then be a pair: see `jaxrnn.losses.sum_and_weight`. None for the default device.
         batch_axis: of ``batch``, for `data_parallel`; that of the carry is 0.
 
     The metrics returned are those of ``loss_fn`` with ``loss`` and ``gradient_norm``, the global norm

@@ -36,7 +36,8 @@ def stream_windows(documents: Iterable[Any], streams: int, k1: int, k2: int | No
     """Return the windows of ``documents``, one after another, until there is no step left.
 
     Every step of every document is new in exactly one window, in order, and its document's first step is
-    a reset. All windows have the same shapes; a stream that has no more documents is masked.
+    a reset. All windows have the same shapes; a stream that has no more documents is masked. Streams that are
+    divided among devices therefore need a loss with a weight: see the second example of `truncated_loss`.
 
     Args:
         documents: each a pair ``(xs [N, ...], targets [N, ...])``, or an array of tokens ``[N + 1]`` of
@@ -47,7 +48,8 @@ def stream_windows(documents: Iterable[Any], streams: int, k1: int, k2: int | No
         k2: steps back-propagated, k2 ≥ k1; None for k1. See `windows`.
 
     Returns:
-        An iterator of `Window`, for `truncated_loss` with the same k1 and k2; ``xs [k2, B, ...]``.
+        An iterator of `Window`, for `truncated_loss` with the same k1 and k2; ``xs [k2, B, ...]``. The axes
+        of its streams, as ``batch_axis`` of `train_step`: ``Window(xs=1, targets=1, mask=1, resets=1, start=0)``.
 
     Raises:
         ValueError: sizes below 1, k2 < k1; a document of other shapes or dtypes than the first.

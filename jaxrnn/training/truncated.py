@@ -24,7 +24,7 @@ import numpy as np
 
 from jaxrnn import checks
 from jaxrnn.steps import select
-from jaxrnn.training.step import LossFunction
+from jaxrnn.training.step import Loss, LossFunction
 from jaxrnn.types import Array, Carry, Layer, Params
 
 
@@ -128,8 +128,8 @@ def windows(
 
 
 def truncated_loss(
-    layer: Layer, loss: Callable[[Any, Array, Array | None], Array], k1: int, k2: int | None = None
-) -> LossFunction:
+    layer: Layer, loss: Callable[[Any, Array, Array | None], Loss], k1: int, k2: int | None = None
+) -> LossFunction[Loss]:
     """Return the loss of one `Window`, in the form that `train_step` takes.
 
     The layer runs over the first k1 steps of the window, and the carry after them is what the next
@@ -138,10 +138,14 @@ def truncated_loss(
     Args:
         layer: the model. A learned initial carry gets its gradient in every window that reaches step 0.
         loss: ``(predictions [k1, *B, ...], targets [k1, *B, ...], mask [k1, *B] or None) -> scalar``,
-            such as `jaxrnn.losses.softmax_cross_entropy`.
+            such as `jaxrnn.losses.softmax_cross_entropy`; or ``-> (sum, weight)``, a pair of scalars that
+            `train_step` divides, such as `jaxrnn.losses.sum_and_weight` makes.
         k1, k2: those of `windows`.
 
     The state's first carry is ``layer.initial_carry(params, batch_shape)``.
+
+    On several devices masked streams need the pair. Where some of `stream_windows` have ended, one device has
+    fewer steps that count than another, and a mean of the devices' means would count each of them for more.
 
     Raises:
         ValueError: k1 < 1, k2 < k1; at the first call, a window of another length.
@@ -162,6 +166,18 @@ def truncated_loss(
         ...     losses.append(float(metrics["loss"]))
         >>> losses[-1] < losses[0]
         True
+
+        Two streams on two devices, or on one where there is one, of which the second ends first:
+
+        >>> from jaxrnn.losses import sum_and_weight
+        >>> from jaxrnn.training import Window, stream_windows
+        >>> loss_fn = truncated_loss(layer, sum_and_weight(mean_squared_error), 3)
+        >>> axes = Window(xs=1, targets=1, mask=1, resets=1, start=0)
+        >>> step = train_step(loss_fn, optimizer, devices=jax.devices()[:2], batch_axis=axes)
+        >>> for window in stream_windows([(xs[:, 0], xs[:, 0]), (xs[:4, 1], xs[:4, 1])], 2, 3):
+        ...     state, metrics = step(state, window)
+        >>> window.mask.sum(axis=0).tolist(), int(state.step)
+        ([1, 0], 24)
     """
     if not isinstance(layer, Layer):
         raise TypeError(f"layer: expected a jaxrnn Layer, got {type(layer).__name__}")
@@ -169,7 +185,7 @@ def truncated_loss(
         raise TypeError(f"loss: expected a function (predictions, targets, mask), got {loss!r}")
     k1, k2 = check_sizes(k1, k2)
 
-    def loss_fn(params: Params, carry: Carry, window: Window, key: Array) -> tuple[Array, tuple[Carry, dict]]:
+    def loss_fn(params: Params, carry: Carry, window: Window, key: Array) -> tuple[Loss, tuple[Carry, dict]]:
         if not isinstance(window, Window):
             raise TypeError(f"batch: expected a Window of windows(…, {k1}, {k2}), got {type(window).__name__}")
         if len(window.xs) != k2 or len(window.targets) != k1:

@@ -9,8 +9,17 @@ import optax
 import pytest
 
 import jaxrnn
-from jaxrnn.losses import mean_squared_error
-from jaxrnn.training import data_parallel, train_state, train_step, truncated_loss, windows
+from jaxrnn.losses import mean_squared_error, sum_and_weight
+from jaxrnn.training import (
+    Window,
+    data_parallel,
+    gradient_descent,
+    stream_windows,
+    train_state,
+    train_step,
+    truncated_loss,
+    windows,
+)
 from tests.models.drawing import params_of
 from tests.registry import BY_NAME, assert_trees_close
 
@@ -165,3 +174,31 @@ def test_a_truncated_run_equals_one_device(key, rng, float64):
 
     with jax.numpy_dtype_promotion("standard"):  # optax has a float32 of its own in Adam
         assert_trees_close(run(devices=BOTH, batch_axis=axes), run())
+
+
+def test_streams_that_end_apart_equal_one_device(key, rng, float64):
+    """Update by update to the end of both documents; the mean of the devices' means is another loss there."""
+    layer = jaxrnn.recurrent(jaxrnn.gru(D, H, dtype=jnp.float64))
+    documents = [(rng.normal(size=(length, D)), rng.normal(size=(length, H))) for length in (11, 4)]
+    found = list(stream_windows(documents, 2, 3, 4))  # a stream for each device
+    assert [window.mask[-3:].sum(axis=0).tolist() for window in found] == [[3, 3], [3, 1], [3, 0], [2, 0]]
+    axes = Window(xs=1, targets=1, mask=1, resets=1, start=0)
+    params, optimizer = params_of(layer, key), gradient_descent(0.1)
+
+    def run(loss, **options):
+        state = train_state(params, optimizer, key, layer.initial_carry(params, (2,)))
+        step = train_step(truncated_loss(layer, loss, 3, 4), optimizer, **options)
+        steps = []
+        for window in found:
+            state, metrics = step(state, window)
+            steps.append(jax.device_get((metrics, state.params, state.carry)))
+        return steps
+
+    pair, divided = sum_and_weight(mean_squared_error), {"devices": BOTH, "batch_axis": axes}
+    expected = run(mean_squared_error)
+    assert_trees_close(run(pair, **divided), expected)
+    assert_trees_close(run(pair), expected)
+    means = run(mean_squared_error, **divided)
+    assert_trees_close(means[0], expected[0])  # where all count, it is no other loss
+    for (metrics, *_), (wanted, *_) in zip(means[1:], expected[1:], strict=True):
+        assert abs(metrics["loss"] - wanted["loss"]) > 1e-2
