@@ -182,6 +182,8 @@ def one_step_later(before: Array, last: Array, reverse: bool) -> Array:
 
 def one_step_earlier(after: Array, first: Array, reverse: bool) -> Array:
     """Return the carry before every step from that after every step ``[T, ...]`` and that before the first."""
+    if after.shape[0] == 0:  # no step, and so nothing before one
+        return after
     return jnp.concatenate([after[1:], first[None]] if reverse else [first[None], after[:-1]])
 
 

@@ -291,3 +291,11 @@ def test_bptt_passes_the_learned_carry_s_cotangent_on(key, float64):
 def test_bptt_for_any_number_of_axes_and_steps(time, batch, key, float64):
     options = {"lengths": np.full(batch, time), "resets": np.ones((time, *batch), bool), "reverse": True}
     hold_together(BY_NAME["vanilla-tanh"], key, options, (False, True, True), time, batch)
+
+
+@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after"])
+def test_bptt_of_no_steps_without_a_mask(name, key, float64):
+    """There is no carry before a step then, and none that was stored."""
+    for options in ({}, {"reverse": True}):
+        gradients = hold_together(BY_NAME[name], key, options, (True, True, True), time=0)
+        assert not any(leaf.any() for leaf in jax.tree.leaves(gradients.params))
