@@ -142,7 +142,7 @@ def _run(name: str, experiment: ModuleType, config: Any, directory: pathlib.Path
     except KeyboardInterrupt as stop:
         runs.add_seconds(directory, time.monotonic() - start)
         if not isinstance(stop, runs.Stopped):  # which has said so
-            print(f"\nStopped. To continue: {PROGRAM} {name} --resume {directory.name}", file=sys.stderr)
+            print(f"\nStopped. To continue: {runs.resume_command(directory)}", file=sys.stderr)
         return 130
     seconds = runs.add_seconds(directory, time.monotonic() - start)
     runs.write_json(directory / "result.json", result | {"seconds": seconds})

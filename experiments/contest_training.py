@@ -135,7 +135,6 @@ def _in_full(entry: Entry, rate: float, directory: pathlib.Path) -> Trained | No
             rows=task.rows,
             evaluate=entry.evaluate,
             tokens_per_step=task.tokens,
-            run=directory.parent,
             optimizer=following(task.training, rate),
             step=entry.step,
         )

@@ -154,7 +154,6 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
             rows=config.batch,
             evaluate=lambda params: {"loss": losses(params, valid)[0]},
             enough=config.solved / 2,
-            run=directory,
             optimizer=optimizer_for(contender, config.training, config.length),
         )
     except Diverged as error:
@@ -198,7 +197,7 @@ def parts(config: Config, directory: pathlib.Path) -> list[str]:
         name for name in config.cells if (directory / name / RESULT).exists() and (directory / name / BEST).exists()
     ]
     if not ended:
-        raise runs.InputError(f"{directory}: no cell is trained yet; continue with --resume {directory.name}")
+        raise runs.InputError(f"{directory}: no cell is trained yet; continue it: {runs.resume_command(directory)}")
     return sorted(ended, key=lambda name: runs.read_json(directory / name / RESULT)["loss"])
 
 

@@ -89,7 +89,8 @@ def create(experiment: str, run: str | None = None) -> pathlib.Path:
             (parent / run).mkdir(parents=True)
         except FileExistsError as error:
             raise InputError(
-                f"--run {run}: {parent / run} exists already; choose another name, or continue it with --resume {run}"
+                f"--run {run}: {parent / run} exists already; "
+                f"choose another name, or continue it: {resume_command(parent / run)}"
             ) from error
         return parent / run
     stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
@@ -124,6 +125,22 @@ def find(experiment: str, run: str) -> pathlib.Path:
             return directory
     found = "runs there: " + ", ".join(known) if known else f"no runs in {RESULTS / experiment} yet"
     raise InputError(f"run {run!r}: not found; {found}")
+
+
+def resume_command(directory: pathlib.Path) -> str:
+    """Return the command that goes on with the run that a folder is, or is a part of.
+
+    A run that lies where runs do goes by its name, any other by its path, so that the command finds the same one.
+    """
+    run, experiment = directory, directory.parent.name  # as `create` lays them out
+    for folder in (directory, *directory.parents[:2]):  # a run of several trainings has them in folders of its own
+        config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+        if "experiment" in config:
+            run, experiment = folder, config["experiment"]
+            break
+    run = run.absolute()
+    found = run.name if run.parent == (RESULTS / experiment).absolute() else str(run)
+    return shlex.join(["python", "-m", "experiments", experiment, "--resume", found])
 
 
 def names(experiment: str) -> list[str]:

@@ -113,14 +113,14 @@ def train(
     on_evaluate: Sequence[Hook] = (),
     tokens_per_step: int | None = None,
     enough: float | None = None,
-    run: pathlib.Path | None = None,
     optimizer: optax.GradientTransformation | None = None,
     step: TrainStep | None = None,
 ) -> Trained:
     """Train a model in the directory of a run, or go on with the training that it holds.
 
     Args:
-        directory: for checkpoint.safetensors, best.safetensors (the best parameters) and metrics.jsonl.
+        directory: for checkpoint.safetensors, best.safetensors (the best parameters) and metrics.jsonl; that of the
+            run, or a part of it where it has several trainings.
         options: steps, learning rate and so on.
         init: ``(key) -> params``.
         loss_fn: as `jaxrnn.training.train_step` takes it; see `independent`.
@@ -133,7 +133,6 @@ def train(
         on_evaluate: called as ``hook(params, record)`` after each evaluation.
         tokens_per_step: to show the speed in tokens.
         enough: training ends once the figure called ``minimize`` is this or less.
-        run: the directory of the run where ``directory`` is a part of it, one training of several.
         optimizer: in place of that of the options.
         step: of this loss and this optimizer, where one is compiled already.
 
@@ -142,7 +141,6 @@ def train(
         runs.InputError: a damaged checkpoint.
         Diverged: a loss that is not finite; what was best before is kept.
     """
-    run = run or directory
     optimizer = optimizer or optimizer_of(options)
     params, run_key = first_params(options, init)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -172,7 +170,7 @@ def train(
                 checkpoint_every=options.checkpoint_every,
                 metrics_path=directory / METRICS,
                 tokens_per_step=tokens_per_step,
-                resume_with=f"python -m experiments {run.parent.name} --resume {run.name}",
+                resume_with=runs.resume_command(directory),
             )
             if end.reason in ("interrupt", "time"):
                 raise runs.Stopped
@@ -216,7 +214,7 @@ def best_params(directory: pathlib.Path, like: Params) -> Params:
         runs.InputError: there are none yet, or the file is damaged.
     """
     if not (directory / BEST).exists():
-        raise runs.InputError(f"{directory}: no model yet; continue the run with --resume {directory.name}")
+        raise runs.InputError(f"{directory}: no model yet; continue it: {runs.resume_command(directory)}")
     with _in_words():
         return load(directory / BEST, like)[0]
 

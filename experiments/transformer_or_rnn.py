@@ -202,7 +202,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
 def parts(config: Config, directory: pathlib.Path) -> list[str]:
     """Return the names of a finished run's models, TASK-MODEL, the Transformer on the text first."""
     if not (directory / "result.json").exists():
-        raise runs.InputError(f"{directory}: not finished; continue with --resume {directory.name}")
+        raise runs.InputError(f"{directory}: not finished; continue it: {runs.resume_command(directory)}")
     names = [f"{task}-{kind}" for task in ("text", "copy") for kind in config.models]
     return sorted(names, key=lambda name: name != "text-transformer")
 

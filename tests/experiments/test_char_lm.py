@@ -215,7 +215,7 @@ def test_a_sample_comes_from_the_best_model(finished: Finished, tmp_path: pathli
 
 def test_a_run_without_a_model_cannot_be_sampled(finished: Finished, tmp_path: pathlib.Path):
     shutil.copy(finished.directory / "data.json", tmp_path)
-    with pytest.raises(runs.InputError, match="no model yet; continue the run with --resume"):
+    with pytest.raises(runs.InputError, match=r"no model yet; continue it: python -m experiments .* --resume"):
         char_lm.sample(finished.config, tmp_path, char_lm.Sampling())
 
 

@@ -2,6 +2,8 @@ import dataclasses
 import json
 import os
 import pathlib
+import shlex
+import shutil
 from typing import Annotated, Literal
 
 import pytest
@@ -39,7 +41,8 @@ def new(run: str | None = None, options: Options = Options()) -> pathlib.Path:
 
 def test_a_run_has_the_name_it_is_given():
     assert new("first") == pathlib.Path("results/trial/first")
-    with pytest.raises(runs.InputError, match="exists already; choose another name, or continue it with --resume"):
+    again = "choose another name, or continue it: python -m experiments trial --resume first"
+    with pytest.raises(runs.InputError, match=f"exists already; {again}"):
         new("first")
 
 
@@ -75,6 +78,24 @@ def test_options_come_back_as_they_were():
     options = Options(pathlib.Path("/a/ü"), "b", (5,), (pathlib.Path("y"), 2), 4, "x", Inner(0.25, "w"))
     for each in (options, Options()):
         assert runs.read_config(new(options=each), "trial", Options) == each
+
+
+def test_the_command_that_resumes_a_run_finds_it(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    def command(directory: pathlib.Path) -> tuple[str, str]:
+        *begin, experiment, option, run = shlex.split(runs.resume_command(directory))
+        assert (begin, option) == (["python", "-m", "experiments"], "--resume")
+        assert runs.find(experiment, run).samefile(directory)
+        return experiment, run
+
+    named = new("it's one")
+    assert command(named) == command(named.absolute()) == ("trial", "it's one")
+    moved = tmp_path / "kept runs" / "one"
+    shutil.copytree(named, moved)
+    assert command(moved) == command(moved.relative_to(tmp_path)) == ("trial", str(moved))
+    assert runs.resume_command(named / "part" / "rate-1") == runs.resume_command(named)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert command(tmp_path / named) == ("trial", str(tmp_path / named))
 
 
 def test_a_configuration_says_where_it_comes_from():

@@ -72,10 +72,12 @@ def test_a_training_of_several_says_how_to_resume_the_run(tmp_path: pathlib.Path
     def interrupt(params: Any, record: dict[str, Any]) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    run = tmp_path / "experiment" / "name"
+    run = tmp_path / "elsewhere" / "name"
+    run.mkdir(parents=True)
+    runs.write_json(run / "config.json", {"experiment": "trial"})
     with pytest.raises(runs.Stopped):
-        descend(run / "part", on_evaluate=[interrupt], run=run)
-    assert "python -m experiments experiment --resume name" in "".join(capsys.readouterr())
+        descend(run / "part" / "rate-1", on_evaluate=[interrupt])
+    assert f"To resume: python -m experiments trial --resume {run}\n" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("ends", [{"steps": 12}, {"steps": 1000, "patience": 2}], ids=["all steps", "early"])
@@ -111,7 +113,7 @@ def test_it_goes_on_where_it_stopped(tmp_path: pathlib.Path):
 
 
 def test_what_goes_wrong_is_said_in_words(tmp_path: pathlib.Path):
-    with pytest.raises(runs.InputError, match="no model yet; continue the run with --resume"):
+    with pytest.raises(runs.InputError, match=r"no model yet; continue it: python -m experiments .* --resume"):
         best_params(tmp_path, jnp.zeros(()))
     with pytest.raises(runs.InputError, match="lower learning rate"):
         descend(tmp_path, dataclasses.replace(OPTIONS, learning_rate=1e30, clip=1e30))

@@ -65,7 +65,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def test_a_model_of_a_run_can_be_looked_into(finished: Finished, tmp_path: pathlib.Path):
     config, directory, result = finished
-    with pytest.raises(runs.InputError, match="not finished; continue with --resume"):
+    with pytest.raises(runs.InputError, match=r"not finished; continue it: python -m experiments .* --resume"):
         transformer_or_rnn.parts(config, directory)
     (tmp_path / "data.json").symlink_to(directory / "data.json")
     for part in ("text-vanilla", "copy-vanilla"):
