@@ -135,17 +135,22 @@ def _execute(name: str, experiment: ModuleType, description: str, arguments: lis
 def _run(name: str, experiment: ModuleType, config: Any, directory: pathlib.Path) -> int:
     start = time.monotonic()
     try:
-        result = experiment.run(config, directory)
+        try:
+            result = experiment.run(config, directory)
+        finally:  # a run that failed has taken its time as well
+            seconds = runs.add_seconds(directory, time.monotonic() - start)
+        runs.write_json(directory / "result.json", result | {"seconds": seconds})
     except runs.InputError:
         runs.discard_unused(directory)
         raise
     except KeyboardInterrupt as stop:
-        runs.add_seconds(directory, time.monotonic() - start)
         if not isinstance(stop, runs.Stopped):  # which has said so
             print(f"\nStopped. To continue: {runs.resume_command(directory)}", file=sys.stderr)
         return 130
-    seconds = runs.add_seconds(directory, time.monotonic() - start)
-    runs.write_json(directory / "result.json", result | {"seconds": seconds})
+    except OSError as error:  # a full disk, say: checkpoints and results are replaced as a whole or not at all
+        print(f"{PROGRAM} {name}: {error}", file=sys.stderr)
+        print(f"What was saved before is whole. To continue: {runs.resume_command(directory)}", file=sys.stderr)
+        return 1
     tables.show([runs.Row(**row) for row in result["rows"]])
     files = ", ".join(sorted(path.name for path in directory.iterdir()))
     print(f"\nDone in {seconds:.0f} seconds. Everything is in {directory}: {files}")

@@ -265,7 +265,7 @@ def write_samples(path: pathlib.Path, model: jaxrnn.Layer, vocabulary: text.Voca
         earlier = re.split(r"^(?==== step \d+,)", path.read_text(encoding="utf-8") if path.exists() else "", flags=re.M)
         kept = [part for part in earlier if part and int(part.split()[2].rstrip(",")) < record["step"]]
         heading = f"=== step {record['step']}, {record['evaluation']['loss']:.3f} nats per character\n"
-        path.write_text("".join([*kept, heading, written, "\n"]), encoding="utf-8")
+        runs.write_text(path, "".join([*kept, heading, written, "\n"]))
         print(written + "\n", flush=True)
 
     return hook

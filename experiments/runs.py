@@ -107,7 +107,7 @@ def create(experiment: str, run: str | None = None) -> pathlib.Path:
 
 def discard_unused(directory: pathlib.Path) -> None:
     """Remove the directory of a run that ended before it made anything."""
-    if [path.name for path in directory.iterdir()] == ["config.json"]:
+    if {path.name for path in directory.iterdir()} <= {"config.json", "seconds.json"}:
         shutil.rmtree(directory)
 
 
@@ -233,8 +233,13 @@ def pin_data(directory: pathlib.Path, about: dict[str, Any], content: str | byte
 
 def write_json(path: pathlib.Path, values: Any) -> None:
     """Write ``values`` to a file that is either whole or as it was before."""
+    write_text(path, json.dumps(values, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a text to a file that is either whole or as it was before."""
     aside = path.with_name(path.name + ".partial")
-    aside.write_text(json.dumps(values, indent=2, default=str, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
 
 

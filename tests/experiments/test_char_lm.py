@@ -1,6 +1,7 @@
 """The character model, run in this process on a text made here."""
 
 import dataclasses
+import errno
 import json
 import math
 import pathlib
@@ -211,6 +212,30 @@ def test_a_sample_comes_from_the_best_model(finished: Finished, tmp_path: pathli
     assert written == char_lm.sample(config, directory, dataclasses.replace(sampling, temperature=1.0, top_k=1))
     seeds = {char_lm.sample(config, directory, char_lm.Sampling(length=50, sample_seed=seed)) for seed in range(2)}
     assert len(seeds) == 2
+
+
+def test_samples_are_written_whole_or_not_at_all(
+    finished: Finished, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A disk that is full takes the name of a file, and none of its bytes."""
+    path = tmp_path / "samples.txt"
+    path.write_text("=== step 1, 2.0 nats per character\nearlier\n")
+    monkeypatch.setattr(char_lm, "write", lambda *arguments: "later")
+    model, vocabulary = char_lm.model_of(finished.config, 3), text.Vocabulary("ab")
+    hook = char_lm.write_samples(path, model, vocabulary, finished.config)
+    record = {"step": 2, "evaluation": {"loss": 1.0}}
+
+    def full(path: pathlib.Path, text: str, encoding: str):
+        path.write_bytes(b"")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as context:
+        context.setattr(pathlib.Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            hook(None, record)
+    assert path.read_text().endswith("earlier\n")
+    hook(None, record)
+    assert path.read_text().endswith("earlier\n=== step 2, 1.000 nats per character\nlater\n")
 
 
 def test_a_run_without_a_model_cannot_be_sampled(finished: Finished, tmp_path: pathlib.Path):

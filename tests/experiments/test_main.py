@@ -1,5 +1,6 @@
 """The command line, in processes of its own."""
 
+import errno
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from experiments import char_lm
 from experiments.__main__ import main
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -111,6 +113,44 @@ def test_bad_input_is_an_error_in_words(
     assert status == 2
     assert message in "".join(capsys.readouterr())
     assert not list(tmp_path.glob("results/char_lm/*"))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(OSError(errno.ENOSPC, "No space left on device", "checkpoint"), 1), (KeyboardInterrupt(), 130)],
+    ids=["full disk", "Ctrl-C"],
+)
+def test_a_run_that_was_cut_short_says_how_to_go_on(
+    error: BaseException,
+    status: int,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(char_lm, "run", failing(error))
+    assert main(["char_lm", "--run", "cut short"]) == status
+    said = capsys.readouterr().err
+    assert "python -m experiments char_lm --resume 'cut short'\n" in said
+    assert not isinstance(error, OSError) or "No space left on device: 'checkpoint'\n" in said
+    assert (tmp_path / "results/char_lm/cut short/seconds.json").exists()
+
+
+def test_the_time_of_a_run_that_failed_counts(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(char_lm, "run", failing(RuntimeError("a mistake")))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        main(["char_lm", "--run", "failed"])
+    assert (tmp_path / "results/char_lm/failed/seconds.json").exists()
+
+
+def failing(error: BaseException):
+    """Return the run of an experiment that ends with an error."""
+
+    def run(config: char_lm.Config, directory: pathlib.Path):
+        raise error
+
+    return run
 
 
 def test_a_run_says_what_it_found_and_where_it_lies(finished: tuple[pathlib.Path, str]):

@@ -145,6 +145,7 @@ def test_writing_replaces_a_file_as_a_whole():
 
 def test_only_a_directory_without_results_is_discarded():
     empty, full = new("empty"), new("full")
+    runs.add_seconds(empty, 1.0)
     (full / "metrics.jsonl").touch()
     for directory in (empty, full):
         runs.discard_unused(directory)
