@@ -8,8 +8,9 @@ are read once, and can be the largest array there is, 4H numbers a step for the 
 and never leave the cache. Of a short sequence, one product for all steps takes as long or less, but not where
 several devices of a CPU run the loop at once, inside `jax.shard_map`. There XLA shares large products, and the
 making of large arrays, among the threads of all devices; whoever ends last goes on with a device's loop, and
-one thread may find itself with two loops while another has none. A part is too small to be shared, and the
-memory of ys is made by one thread.
+one thread may find itself with two loops while another has none, or makes half of another device's product
+before its own device begins. A part is too small to be shared, or what is shared of it too small to matter, and
+the memory of ys is made by one thread.
 """
 
 import math
@@ -31,12 +32,23 @@ from jaxrnn.types import Adjoint, Array, Carry, Cell, Params
 LARGE = 2**24  # bytes of zs; to map larger ones in, at every call, takes longer than to make them in parts
 SHARED = 2**19  # bytes; an array of more is made by several threads
 ROWS = 64  # of a part's product, at least: fewer take as long. Not many more: XLA spreads larger arrays over threads
+SHARED_ROWS = 160  # of a part's product that is shared anyway
+CACHED = 2**18  # numbers of a kernel, at most, that are read from a core's own cache again at every part
 STEPS = 4  # of a part, at least
 
 
-def part_length(batch: tuple[int, ...], steps: int) -> int:
-    """Return the steps of a part, a divisor of ``steps`` if one is near: a shorter last part costs a copy of all ys."""
-    least = max(STEPS, ROWS // math.prod(batch))
+def kernel_size(run: Run) -> int:
+    """Return the numbers of W, with the features of xs and of zs."""
+    of_step = math.prod(run.batch) * jax.tree.leaves(run.xs)[0].shape[0]
+    features = [sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(of)) // of_step for of in (run.xs, run.zs)]
+    return math.prod(features)
+
+
+def part_length(run: Run) -> int:
+    """Return the steps of a part, a divisor of all if one is near: a shorter last part costs a copy of all ys."""
+    shared = on_several_devices(run.carry) and kernel_size(run) > ONE_THREAD
+    least = max(STEPS, (SHARED_ROWS if shared else ROWS) // math.prod(run.batch))
+    steps = jax.tree.leaves(run.xs)[0].shape[0]
     return next((length for length in range(least, 2 * least) if steps % length == 0), least)
 
 
@@ -46,17 +58,15 @@ def pays_in_parts(cell: Cell, adjoint: Adjoint, params: Params, run: Run) -> boo
     def step(params: Params, carry: Carry, xs: Any) -> Any:
         return first_step(adjoint, params, carry, cell.inputs(params, xs))
 
-    xs, zs = jax.tree.leaves(run.xs), jax.tree.leaves(run.zs)
+    zs = jax.tree.leaves(run.zs)
     if any(checks.symbolic(axis) for leaf in zs for axis in leaf.shape):
         return False
-    steps, rows = xs[0].shape[0], math.prod(run.batch)
-    if steps * rows == 0:
+    steps = jax.tree.leaves(run.xs)[0].shape[0]
+    if steps * math.prod(run.batch) == 0:
         return False
-    features = [sum(math.prod(leaf.shape) for leaf in leaves) // (steps * rows) for leaves in (xs, zs)]
-    # A part is one thread's if its kernel is, W with these features; of all steps together, the rows are too many.
-    in_threads = on_several_devices(run.carry) and math.prod(features) <= ONE_THREAD
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in zs)
-    pays = size > (SHARED if in_threads else LARGE) and steps > part_length(run.batch, steps)
+    in_threads = on_several_devices(run.carry) and kernel_size(run) <= CACHED
+    pays = size > (SHARED if in_threads else LARGE) and steps > part_length(run)
     return pays and not closes_over_tracers(step, params, run.carry, run.xs)
 
 
@@ -79,6 +89,7 @@ def unroll_in_parts(
     cell: Cell, adjoint: Adjoint, params: Params, run: Run, reverse: bool, unroll: int
 ) -> tuple[Carry, Any]:
     """Return (final carry, ys) by the adjoint, of a few steps after another on CPUs; for a gradient, of all at once."""
+    length = part_length(run)
 
     def whole(params: Params, *arrays: Any) -> tuple[Carry, Any]:
         of_all = with_inputs(cell, params, Run(run.batch, *arrays), None)
@@ -90,7 +101,6 @@ def unroll_in_parts(
         given = Prepared(params, adjoint.prepare(params, of_all.carry))
         cell_of_given, adjoint_of_given = with_prepared(cell, adjoint)
         unroll_part = lambda given, part: unroll_by_adjoint(adjoint_of_given, given, part, reverse, unroll)
-        length = part_length(run.batch, jax.tree.leaves(run.xs)[0].shape[0])
         return unroll_in_segments(
             cell_of_given, given, of_all, None, length, reverse, unroll, unroll_part, scan_by_one_thread
         )

@@ -123,8 +123,23 @@ def test_on_two_devices_no_thread_waits_for_another(steps, inputs):
     assert f"f32[{steps * 16},512]" not in text
 
 
-def test_a_kernel_too_large_for_one_thread_is_multiplied_once(key):
-    """In parts, XLA would share each part's product among threads; so would it the one of all steps, but once."""
+@pytest.mark.parametrize(("inputs", "outer_and_inner"), [(128, {(25, 4)}), (256, {(10, 10)})])
+def test_parts_are_longer_where_their_products_are_shared(inputs, outer_and_inner, key):
+    """W of 65,536 numbers is multiplied with 64 rows by one thread; a larger one by several, with 160 rows."""
+    cell = jaxrnn.lstm(inputs, inputs)
+    params, xs = jax.eval_shape(cell.init, key), jax.ShapeDtypeStruct((100, 32, inputs), jnp.float32)
+    forward = on_devices(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])
+    traced = jax.make_jaxpr(forward)(params, xs).jaxpr
+    lengths = {
+        (loop.params["length"], inner.params["length"])
+        for loop in scans(traced)
+        for inner in scans(loop.params["jaxpr"].jaxpr)
+    }
+    assert lengths == outer_and_inner
+
+
+def test_a_kernel_too_large_for_a_cache_is_multiplied_once(key):
+    """In parts, it would be read from memory at each."""
     cell = jaxrnn.lstm(2048, 128)
     params, xs = jax.eval_shape(cell.init, key), jax.ShapeDtypeStruct((100, 32, 2048), jnp.float32)
     forward = on_devices(lambda params, xs: jaxrnn.unroll(cell, params, xs)[1])
