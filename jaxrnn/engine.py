@@ -188,7 +188,7 @@ def _folding(
     """Return ``loop(weights, *arrays)`` by ``scan``, of which `vmap` makes one loop over more rows.
 
     An array that is not mapped is repeated. Where the weights are mapped, an ensemble, rows have
-    nothing to share, and the loop is mapped as it is.
+    nothing to share, and the loop is mapped as it is; so it is over an axis of size 0.
 
     read: how many of the results, the first ones, anybody reads; all unless given.
     """
@@ -210,7 +210,7 @@ def _folding(
         def unfold(axis: int, x: Array) -> Array:
             return jnp.moveaxis(_unflatten((size, x.shape[axis] // size), axis, x), axis, 0)
 
-        if any(jax.tree.leaves(mapped[0])):
+        if any(jax.tree.leaves(mapped[0])) or size == 0:
             in_axes = jax.tree.map(lambda is_mapped: 0 if is_mapped else None, tuple(mapped))
             results = jax.vmap(partial(loop, scan=stacked_scan, unroll=unroll), in_axes, axis_size=size)(
                 weights, *arrays

@@ -82,6 +82,18 @@ def test_vmap_of_grad_equals_a_loop(name, mapped, key, float64):
     assert_trees_close(mapped_grad(batched, around), stack(expected))
 
 
+@pytest.mark.parametrize("name", ["vanilla-tanh", "lstm", "gru-after"])
+def test_vmap_over_no_examples(name, key):
+    """Nothing comes out, and no gradient, of what is mapped or shared."""
+    cell, features = BY_NAME[name].cell(), BY_NAME[name].features
+    params, xs = noisy_params(cell, key), jnp.zeros((0, T, *features))
+    gradient = jax.vmap(jax.value_and_grad(lambda xs, params: jaxrnn.unroll(cell, params, xs)[1].sum()), (0, None))
+    values, dxs = gradient(xs, params)
+    assert (values.shape, dxs.shape) == ((0,), xs.shape)
+    shared = jax.grad(lambda params: jax.vmap(lambda xs: jaxrnn.unroll(cell, params, xs)[1])(xs).sum())(params)
+    assert_trees_close(shared, jax.tree.map(jnp.zeros_like, params), tolerance=0)
+
+
 @pytest.mark.parametrize("name", ["lstm", "learned-gru-after"])
 def test_ensembles_of_batches_by_nested_vmap(name, key, float64):
     cell, floating = draw(name, key)
