@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxrnn import checks
 from jaxrnn.bptt import Run, check, with_inputs
-from jaxrnn.checkpointing import check_checkpoint, unroll_in_segments
+from jaxrnn.checkpointing import CARRIES, check_checkpoint, unroll_in_segments
 from jaxrnn.engine import unroll_by_adjoint
 from jaxrnn.parts import pays_in_parts, unroll_in_parts
 from jaxrnn.steps import Steps, select, zero_unless
@@ -89,6 +89,10 @@ def unroll(
         unroll, checkpoint = 1, None  # of so many steps that nobody knows, in a program that is exported
 
     adjoint = cell.adjoint if gradient != "autodiff" and _all_inexact((run.zs, run.carry)) else None
+    if checkpoint == CARRIES and adjoint is None:
+        raise ValueError(
+            'checkpoint: "carries" needs floating inputs and a floating carry; use "sqrt" or a number of steps'
+        )
     if gradient == "manual" and adjoint is None:
         raise ValueError('gradient: "manual" needs floating inputs and a floating carry; use "auto" or "autodiff"')
 

@@ -204,3 +204,27 @@ def test_carries_need_an_adjoint():
         jaxrnn.unroll(bare, params, jnp.ones((T, B, 2)), checkpoint="carries")
     with pytest.raises(ValueError, match=r"^checkpoint: .*adjoint"):
         jaxrnn.recurrent(jaxrnn.lstm(2, 3), gradient="autodiff", checkpoint="carries")
+
+
+def test_carries_need_a_floating_carry(key, float64):
+    """A carry that counts its steps has no adjoint; the count is no reason not to go by segments."""
+
+    def update(carry, z, a):
+        h, count = carry
+        h = jnp.tanh(z + a / (1 + count).astype(a.dtype)[..., None])
+        return (h, count + 1), h
+
+    cell = jaxrnn.split_cell(
+        init=lambda key: normal(key, (2, 2)),
+        initial_carry=lambda params, batch_shape=(): (jnp.zeros((*batch_shape, 2)), jnp.zeros(batch_shape, int)),
+        recur=lambda params, carry: carry[0] @ params,
+        update=update,
+    )
+    params, xs = cell.init(key), normal(key, (T, B, 2))
+
+    def loss(params, checkpoint):
+        return (jaxrnn.unroll(cell, params, xs, checkpoint=checkpoint)[1] ** 2).sum()
+
+    assert_trees_close(jax.grad(loss)(params, "sqrt"), jax.grad(loss)(params, None))
+    with pytest.raises(ValueError, match=r'^checkpoint: "carries" needs .* a floating carry; use "sqrt"'):
+        jax.grad(loss)(params, "carries")
