@@ -52,8 +52,16 @@ def resolve_activation(activation: Any, name: str = "activation") -> Activation:
         return Activation(activation[0], lambda a, h: activation[1](a), lambda slope: slope)
     if callable(activation):
         function = cast(Callable[[Array], Array], activation)
-        # In the forward step, where all that φ reads is at hand.
-        return Activation(function, lambda a, h: jax.jvp(function, (a,), (jnp.ones_like(a),))[1], lambda slope: slope)
+
+        def keep(a: Array, h: Array) -> Array:
+            """Return φ'(a), in the forward step, where all that φ reads is at hand.
+
+            In reverse mode, for which alone φ may have a rule of its own: `jax.custom_vjp`, as surrogate gradients do.
+            """
+            (slope,) = jax.vjp(function, a)[1](jnp.ones_like(h))
+            return slope
+
+        return Activation(function, keep, lambda slope: slope)
     names = ", ".join(map(repr, ACTIVATIONS))
     raise TypeError(f"{name}: expected {names}, a pair (φ, φ') or a callable, got {activation!r}")
 

@@ -49,7 +49,8 @@ def vanilla(
         input_size: D, the features of ``xs [T, *B, D]``.
         hidden_size: H, the features of the carry ``h [*B, H]`` and of ``ys [T, *B, H]``.
         activation: φ: "tanh", "relu", "sigmoid", "identity", an elementwise callable (φ' is then its
-            own derivative by autodiff), or a pair (φ, φ'), both functions of the pre-activation.
+            own derivative by autodiff, or the rule of its `jax.custom_vjp`), or a pair (φ, φ'), both functions of the
+            pre-activation.
         input_init, recurrent_init, bias_init: `jaxrnn.initializers` for W, U and b.
         dtype: of the parameters, and so of inputs and outputs.
         carry_dtype: of h; that of the parameters unless given.
