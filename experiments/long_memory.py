@@ -34,7 +34,17 @@ from experiments.memory_plots import draw_curves, draw_measures
 from experiments.memory_report import Outcome
 from experiments.memory_specimen import adding_specimen, copy_specimen, sequences
 from experiments.specimens import Specimen, one_way
-from experiments.training import BEST, METRICS, Diverged, Training, best_params, first_params, independent, train
+from experiments.training import (
+    BEST,
+    METRICS,
+    RESULT,
+    Diverged,
+    Training,
+    best_params,
+    first_params,
+    independent,
+    train,
+)
 from jaxrnn.training import metrics
 
 Array = jax.Array
@@ -43,7 +53,6 @@ PUBLISHED = {
     ("adding", "lstm-bias-1"): "at the floor for T = 600 (LSTM, Bai et al. 2018)",
     ("copy", "lstm-bias-1"): "at the floor for T = 1,000 (LSTM, Bai et al. 2018)",
 }
-RESULT = "result.json"
 TESTED = 8  # times as many sequences as an evaluation has
 DRAWS = 2  # folded into the key of the seed, whose children 0 and 1 are those of `first_params`
 
@@ -193,12 +202,13 @@ def outcome(name: str, task: Task, config: Config, directory: pathlib.Path) -> O
 
 def parts(config: Config, directory: pathlib.Path) -> list[str]:
     """Return the cells of a run whose training has ended, the one with the least loss first."""
-    ended = [
-        name for name in config.cells if (directory / name / RESULT).exists() and (directory / name / BEST).exists()
-    ]
-    if not ended:
+    ended = [name for name in config.cells if (directory / name / RESULT).exists()]
+    with_a_model = [name for name in ended if (directory / name / BEST).exists()]
+    if ended and not with_a_model:
+        raise runs.InputError(f"{directory}: no cell has a model; all diverged at once, or each {BEST} was deleted")
+    if not with_a_model:
         raise runs.InputError(f"{directory}: no cell is trained yet; continue it: {runs.resume_command(directory)}")
-    return sorted(ended, key=lambda name: runs.read_json(directory / name / RESULT)["loss"])
+    return sorted(with_a_model, key=lambda name: runs.read_json(directory / name / RESULT)["loss"])
 
 
 def specimen(config: Config, directory: pathlib.Path, steps: int, part: str) -> Specimen:

@@ -34,6 +34,9 @@ Evaluation = Callable[[Params], dict[str, Any]]
 Hook = Callable[[Params, dict[str, Any]], None]
 
 CHECKPOINT, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
+RESULT = "result.json"  # of a run, or of a training that is a part of it
+# A resumed run repeats every step bit for bit, and so whatever went wrong.
+GENTLER = "To resume would only repeat it: begin a new run with a lower --learning-rate or --clip."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,17 +141,19 @@ def train(
 
     Raises:
         runs.Stopped: Ctrl-C; the checkpoint is written.
-        runs.InputError: a damaged checkpoint.
+        runs.InputError: a damaged checkpoint, or best parameters that were deleted; the message says how to go on.
         Diverged: a loss that is not finite; what was best before is kept.
     """
     optimizer = optimizer or optimizer_of(options)
     params, run_key = first_params(options, init)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     state = train_state(params, optimizer, run_key, carry(params))
-    with _in_words():
+    with _in_words(directory):
         if (directory / CHECKPOINT).exists():
             state, _ = load(directory / CHECKPOINT, state)
             print(f"Continuing at step {int(state.step)}", flush=True)
+            if _had_a_best(directory, int(state.step), minimize) and not (directory / BEST).exists():
+                raise runs.InputError(f"{directory / BEST}: was deleted. {_anew(directory)}")
         devices = sharing(rows, options.devices)
         print(f"Device: {len(devices)} × {devices[0].device_kind}; {parameters:,} parameters", flush=True)
         best = _Best(directory / BEST, params, minimize)
@@ -175,6 +180,8 @@ def train(
             if end.reason in ("interrupt", "time"):
                 raise runs.Stopped
     records = metrics_file.read(directory / METRICS)
+    if not (directory / BEST).exists():
+        raise Diverged(f"{minimize} was not finite in any evaluation. {GENTLER}", records[-1]["step"])
     return Trained(best_params(directory, params), best.figures, best.step, records, parameters)
 
 
@@ -215,7 +222,7 @@ def best_params(directory: pathlib.Path, like: Params) -> Params:
     """
     if not (directory / BEST).exists():
         raise runs.InputError(f"{directory}: no model yet; continue it: {runs.resume_command(directory)}")
-    with _in_words():
+    with _in_words(directory):
         return load(directory / BEST, like)[0]
 
 
@@ -246,12 +253,24 @@ def _ended_early(options: Training, step: int, best: int) -> bool:
     return options.patience is not None and step - best >= options.patience * options.evaluate_every
 
 
+def _had_a_best(directory: pathlib.Path, step: int, minimize: str) -> bool:
+    """Return whether an evaluation until ``step`` had a finite figure, so that its parameters were saved."""
+    records = metrics_file.read(directory / METRICS) if (directory / METRICS).exists() else []
+    return any(r["step"] <= step and r.get("evaluation", {}).get(minimize) is not None for r in records)
+
+
+def _anew(directory: pathlib.Path) -> str:
+    """Return how to begin a training again whose files cannot be used; without its result, it is not taken as done."""
+    files = [str(directory / name) for name in (BEST, CHECKPOINT, RESULT) if (directory / name).exists()]
+    return f"To train anew, delete {' and '.join(files)}, then: {runs.resume_command(directory)}"
+
+
 @contextlib.contextmanager
-def _in_words() -> Iterator[None]:
+def _in_words(directory: pathlib.Path) -> Iterator[None]:
     """Let what training and checkpoints complain of end as an error of the user's input, without a traceback."""
     try:
         yield
     except CheckpointError as error:
-        raise runs.InputError(str(error)) from error
+        raise runs.InputError(f"{error} {_anew(directory)}") from error
     except NonFiniteLossError as error:
-        raise Diverged(str(error), error.step) from error
+        raise Diverged(f"{error} {GENTLER}", error.step) from error

@@ -114,6 +114,8 @@ def test_a_cell_that_diverges_is_told_of(tmp_path: pathlib.Path):
     config = dataclasses.replace(TINY, cells=("linear-orthogonal",), training=training)
     told = long_memory.run(config, tmp_path)["cells"]["linear-orthogonal"]
     assert told["diverged"] is not None
+    with pytest.raises(runs.InputError, match="no cell has a model; all diverged at once, or"):
+        long_memory.parts(config, tmp_path)
     assert "diverged" in memory_report.verdict(Outcome(**told), 1 / 6)
 
 

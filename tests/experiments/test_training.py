@@ -1,9 +1,11 @@
 """Training in the directory of a run: the best parameters, early stopping, and going on where it stopped."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import runs
-from experiments.training import Training, best_params, independent, train
+from experiments.training import Diverged, Training, best_params, independent, train
 
 OPTIONS = Training(steps=12, learning_rate=0.5, evaluate_every=2, checkpoint_every=5, devices=1)
 
@@ -115,8 +117,52 @@ def test_it_goes_on_where_it_stopped(tmp_path: pathlib.Path):
 def test_what_goes_wrong_is_said_in_words(tmp_path: pathlib.Path):
     with pytest.raises(runs.InputError, match=r"no model yet; continue it: python -m experiments .* --resume"):
         best_params(tmp_path, jnp.zeros(()))
-    with pytest.raises(runs.InputError, match="lower learning rate"):
+    with pytest.raises(Diverged, match="begin a new run with a lower --learning-rate or --clip"):
         descend(tmp_path, dataclasses.replace(OPTIONS, learning_rate=1e30, clip=1e30))
+
+
+def test_a_training_whose_figures_are_never_finite_has_no_model(tmp_path: pathlib.Path):
+    for _ in range(2):  # it is the same when it is resumed
+        with pytest.raises(Diverged, match=r"loss was not finite in any evaluation. To resume would only repeat it"):
+            descend(tmp_path, wanted=math.inf)
+
+
+def damage(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "checkpoint.safetensors"])
+@pytest.mark.parametrize("harm", [damage, pathlib.Path.unlink])
+@pytest.mark.parametrize("steps", [12, 7], ids=["finished", "stopped"])
+def test_the_advice_for_files_that_were_harmed_leads_to_the_same_end(
+    tmp_path: pathlib.Path, name: str, harm: Callable[[pathlib.Path], None], steps: int
+):
+    once, again = descend(tmp_path / "once"), tmp_path / "again"
+
+    def cut(params: Any, record: dict[str, Any]) -> None:
+        if record["step"] > steps:
+            raise RuntimeError("power cut")
+
+    with contextlib.suppress(RuntimeError):
+        descend(again, on_evaluate=[cut])
+    harm(again / name)
+    if harm is damage or name == "best.safetensors":
+        with pytest.raises(runs.InputError, match=r"To train anew, delete .*, then: python -m experiments") as raised:
+            descend(again)
+        files = str(raised.value).partition("delete ")[2].partition(", then")[0]
+        for path in files.split(" and "):
+            pathlib.Path(path).unlink()
+    end = descend(again)
+    assert float(end.params) == float(once.params)
+    assert [record["step"] for record in end.records] == [record["step"] for record in once.records]
+
+
+def test_best_parameters_that_are_damaged_are_told_of_where_they_are_asked_for(tmp_path: pathlib.Path):
+    trained = descend(tmp_path)
+    (tmp_path / "result.json").touch()
+    damage(tmp_path / "best.safetensors")
+    with pytest.raises(runs.InputError, match=r"damaged.* delete .* and .* and .*/result.json, then: python -m"):
+        best_params(tmp_path, trained.params)
 
 
 @pytest.mark.parametrize(
