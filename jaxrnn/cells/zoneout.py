@@ -101,7 +101,7 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
     def with_adjoint(inner: Adjoint) -> Adjoint:
         def forward(params: Params, before: Carry, z: Noisy) -> tuple[Carry, Any, Any, Saved]:
             after, y, operand, saved = inner.forward(params, before, z.z)
-            places = _places(cell.step, params, before, z.z)
+            places = _places(lambda *arguments: inner.forward(*arguments)[:2], params, before, z.z)
             return *zoned(z.noise, before, after, y, places), operand, Saved(saved, z.noise, places)
 
         def backward(transposed: Any, saved: Saved, dcarry: Carry, dy: Any) -> tuple[Carry, Noisy, Any]:

@@ -1,6 +1,7 @@
-"""`learned_carry` and `split_cell`: they agree with the cells that they are made of or stand for."""
+"""`learned_carry`, `split_cell` and all wrappers: they agree with the cells that they are made of or stand for."""
 
 import functools
+import itertools
 import re
 from typing import Any, NamedTuple
 
@@ -10,7 +11,18 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from tests.registry import BY_NAME, CELLS, D, H, assert_trees_close, normal, normal_like, on_device
+from tests.registry import (
+    BY_NAME,
+    CELLS,
+    D,
+    H,
+    assert_trees_close,
+    attending,
+    noisy_params,
+    normal,
+    normal_like,
+    on_device,
+)
 
 pytestmark = pytest.mark.usefixtures("float64")
 T, B = 4, 2
@@ -250,3 +262,73 @@ def test_which_cells_have_a_split():
     names = {entry.name for entry in SPLIT}
     assert {"vanilla-tanh", "lstm", "gru-after", "learned-lstm", "user-lstm", "zoneout-lstm"} <= names
     assert names.isdisjoint({"gru-before", "user-step"})
+
+
+def attended(cell):
+    factory = attending(lambda *sizes, **options: cell, lambda size, dtype: jaxrnn.attention.dot(size))
+    return factory(D, H, dtype=jnp.float64, carry_dtype=None)
+
+
+WRAPPERS = {
+    "learned": jaxrnn.learned_carry,
+    "all carries": jaxrnn.all_carries,
+    "zoneout": lambda cell: jaxrnn.zoneout(cell, 0.4),
+    "variational": lambda cell: jaxrnn.variational_dropout(cell, 0.3, input_rate=0.2),
+    "attending": attended,
+}
+
+
+def prepares(entry):
+    """Whether the adjoint's forward step takes anything but the parameters, which every wrapper must know."""
+    adjoint = entry.cell().adjoint
+    return adjoint is not None and adjoint.prepare is not type(adjoint)._field_defaults["prepare"]
+
+
+def wraps(name, entry):
+    """Whether there is such a wrapper for the cell: one asks for a split, one for a state h and an array as output.
+
+    `zoneout` around every cell has a test of its own.
+    """
+    if name == "attending":
+        has_h = not entry.name.startswith(("attending", "all-carries", "learned-user-lstm", "zoneout"))
+        return entry.features == (D,) and has_h
+    return name != "zoneout" and (name != "variational" or entry.cell().split is not None)
+
+
+PREPARED = [entry for entry in BY_NAME.values() if prepares(entry)]
+AROUND = [(name, entry) for name, entry in itertools.product(WRAPPERS, PREPARED) if wraps(name, entry)]
+NEITHER = {("attending", "all carries"), ("variational", "attending")}  # for the same reasons
+NOISE_INSIDE = {("attending", "zoneout"), ("attending", "variational")}
+TWICE = [pair for pair in itertools.permutations(WRAPPERS, 2) if pair not in NEITHER | NOISE_INSIDE]
+
+
+def assert_gradients_by_autodiff(cell, key, features=(D,)):
+    """Fail unless the adjoint's values and gradients, with noise where there is any, are those of autodiff."""
+    params, xs = noisy_params(cell, key), normal(key, (T, B, *features))
+    carry = normal_like(key, jax.eval_shape(lambda: cell.initial_carry(params, (B,))))
+    cotangents = normal_like(key, jax.eval_shape(lambda: jaxrnn.unroll(cell, params, xs)))
+    resets = np.arange(T * B).reshape(T, B) % 3 == 1
+
+    def differentiate(gradient):
+        unroll = functools.partial(jaxrnn.unroll, cell, resets=resets, gradient=gradient, key=key)
+        results, transpose = jax.vjp(unroll, params, xs, carry)
+        return results, transpose(cotangents)
+
+    assert_trees_close(*jax.jit(lambda: [differentiate(way) for way in ("manual", "autodiff")])())
+
+
+@pytest.mark.parametrize(("name", "entry"), AROUND, ids=str)
+def test_wrappers_around_prepared_weights(name, entry, key):
+    assert_gradients_by_autodiff(WRAPPERS[name](entry.cell(jnp.float64)), key, entry.features)
+
+
+@pytest.mark.parametrize(("outer", "inner"), TWICE)
+def test_wrappers_around_wrappers(outer, inner, key):
+    """Of a cell with prepared weights; with a split where one of the wrappers needs it."""
+    cell = BY_NAME["lstm" if "variational" in (outer, inner) else "gru-before"].cell(jnp.float64)
+    assert_gradients_by_autodiff(WRAPPERS[outer](WRAPPERS[inner](cell)), key)
+
+
+def test_cells_that_prepare_their_weights_are_among_the_wrapped():
+    names = {entry.name for entry in PREPARED}
+    assert {"lstm", "gru-before", "lem", "minimal-gated", "conv-gru-before", "attending-gru", "learned-lstm"} <= names
