@@ -1,5 +1,6 @@
 """The training loop: progress, evaluation, metrics, and a run that can be stopped at any moment."""
 
+import json
 import math
 import os
 import time
@@ -18,6 +19,7 @@ from jaxrnn.training.progress import Progress, reporter
 from jaxrnn.training.step import MEASURED, TrainState, TrainStep
 
 IN_FLIGHT = 2  # steps handed to the device ahead of the one that is known to be done
+ADDED = {"step", "seconds"}  # to the metadata of a checkpoint
 RESERVED = {"step", "seconds", "steps_per_second", "tokens_per_second", "evaluation"}
 
 
@@ -84,7 +86,7 @@ def fit(
             memory is reused by the next step: copy what a hook keeps.
         stop_when: ``(record) -> bool``, asked after each evaluation and its hooks; true ends the run early.
         checkpoint_path: the file that `save` writes every ``checkpoint_every`` steps and when the run ends.
-        metadata: saved with every checkpoint, beside ``step`` and ``seconds``.
+        metadata: a dict that JSON can hold, saved with every checkpoint, beside ``step`` and ``seconds``.
         metrics_path: a file of JSON lines, one record per step that was recorded. Records after
             ``state.step`` are cut off at the start, so no step appears twice.
         log: called with every record.
@@ -115,6 +117,8 @@ def fit(
         (1.0, 'steps', 3, 28.0)
     """
     _check(state, steps, evaluate, evaluate_every, stop_when, checkpoint_path, checkpoint_every, log_every, time_limit)
+    _check_functions(step, batches, evaluate, on_evaluate, stop_when, log)
+    _check_files(checkpoint_path, metrics_path, metadata)
     done = int(state.step)
     seconds_before = _open_files(checkpoint_path, metrics_path, done)
     shown, clock = reporter(progress), _Clock(seconds_before, time_limit)
@@ -271,6 +275,32 @@ def _check(
         raise ValueError("evaluate: expected one, since stop_when is asked after evaluations, got None")
     if time_limit is not None and checks.number("time_limit", time_limit) <= 0:
         raise ValueError(f"time_limit: expected more than 0 seconds, got {time_limit}")
+
+
+def _check_functions(step: Any, batches: Any, evaluate: Any, on_evaluate: Any, stop_when: Any, log: Any) -> None:
+    checks.functions(step=step, batches=batches)
+    optional = {"evaluate": evaluate, "stop_when": stop_when, "log": log}
+    checks.functions(**{name: value for name, value in optional.items() if value is not None})
+    if not isinstance(on_evaluate, Sequence) or not all(map(callable, on_evaluate)):
+        raise TypeError(f"on_evaluate: expected a sequence of functions, got {on_evaluate!r}")
+    if on_evaluate and evaluate is None:
+        raise ValueError("evaluate: expected one, since on_evaluate is called after evaluations, got None")
+
+
+def _check_files(checkpoint_path: Any, metrics_path: Any, metadata: Any) -> None:
+    for name, path in (("checkpoint_path", checkpoint_path), ("metrics_path", metrics_path)):
+        if path is not None and checks.path(name, path).is_dir():
+            raise ValueError(f"{name}: expected a file, got the folder {path}")
+    if metadata is None:
+        return
+    if not isinstance(metadata, dict):
+        raise TypeError(f"metadata: expected a dict that JSON can hold, got {type(metadata).__name__}")
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"metadata: expected a dict that JSON can hold: {error}") from error
+    if clash := sorted(ADDED & metadata.keys()):
+        raise ValueError(f"metadata: expected other names than {clash}, which fit adds itself")
 
 
 def _open_files(checkpoint_path: Any, metrics_path: Any, done: int) -> float:

@@ -407,12 +407,30 @@ def test_metrics_that_clash_are_named():
         ({"checkpoint_every": 3}, ValueError, "checkpoint_path: expected one, since checkpoint_every is 3, got None"),
         ({"time_limit": 0}, ValueError, "time_limit: expected more than 0 seconds, got 0"),
         ({"state": ()}, TypeError, "state: expected a TrainState, got tuple"),
+        ({"step": None}, TypeError, "step: expected a function, got None"),
+        ({"batches": [0.0] * 3}, TypeError, "batches: expected a function"),
+        ({"log": []}, TypeError, "log: expected a function"),
+        ({"stop_when": 3, "evaluate": dict}, TypeError, "stop_when: expected a function, got 3"),
+        ({"evaluate": "loss"}, TypeError, "evaluate: expected a function, got 'loss'"),
+        ({"on_evaluate": print, "evaluate": dict}, TypeError, "on_evaluate: expected a sequence of functions"),
+        (
+            {"on_evaluate": [3], "evaluate": dict},
+            TypeError,
+            r"on_evaluate: expected a sequence of functions, got \[3\]",
+        ),
+        ({"on_evaluate": [print]}, ValueError, "evaluate: expected one, since on_evaluate is called"),
+        ({"checkpoint_path": 3}, TypeError, "checkpoint_path: expected a path"),
+        ({"checkpoint_path": Path()}, ValueError, r"checkpoint_path: expected a file, got the folder \."),
+        ({"metrics_path": Path()}, ValueError, r"metrics_path: expected a file, got the folder \."),
+        ({"metadata": "notes"}, TypeError, "metadata: expected a dict that JSON can hold, got str"),
+        ({"metadata": {"rate": np.float32(1)}}, TypeError, "metadata: expected a dict that JSON can hold: .*float32"),
+        ({"metadata": {"step": 3}}, ValueError, r"metadata: expected other names than \['step'\], which fit adds"),
     ],
 )
 def test_wrong_arguments(change, error, message):
     state, step = descent(1.0)
-    with pytest.raises(error, match=message):
-        fit(**({"state": state, "step": step, "batches": lambda n: 0.0, "steps": 3, "progress": False} | change))
+    with pytest.raises(error, match=message):  # before anything is done
+        fit(**({"state": state, "step": step, "batches": lambda n: 1 / 0, "steps": 3, "progress": False} | change))
 
 
 def test_without_safetensors_a_run_with_checkpoints_does_not_start(tmp_path, monkeypatch):
