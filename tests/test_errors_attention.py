@@ -60,6 +60,10 @@ DICT_CARRY = jaxrnn.split_cell(
     }
 )
 DICT_OUTPUT = jaxrnn.split_cell(**{**SPLIT, "update": lambda h, z, a: (z + a, {"y": z + a})})
+OWN_NOISE = jaxrnn.split_cell(
+    **{**SPLIT, "update": lambda h, z, a: (z["z"] + a, z["z"] + a)},
+    inputs=lambda params, xs, key=None: {"z": xs} if key is None else {"z": xs, "noise": xs},
+)
 LAYER = jaxrnn.transformer(4, 2, context=3)
 LAYER_PARAMS = params_of(LAYER)
 WIDE = np.ones((T, B, 4), np.float32)
@@ -152,10 +156,13 @@ TABLE = {
             *wrong.initializers("context_init"),
         ],
     ),
-    "attending of a cell that has no array for an output": Function(
+    "attending of a cell of your own": Function(
         lambda cell: jaxrnn.attending(cell, kinds.dot(D), D),
         {"cell": jaxrnn.split_cell(**SPLIT)},
-        [Bad("cell", DICT_OUTPUT, TypeError, "one array as its output", "{'y': array}")],
+        [
+            Bad("cell", DICT_OUTPUT, TypeError, "one array as its output", "{'y': array}"),
+            Bad("cell", OWN_NOISE, TypeError, "with a key as without one, {'z': array}", "'z': array}; noise may"),
+        ],
     ),
     "with_memory": Function(
         jaxrnn.with_memory,

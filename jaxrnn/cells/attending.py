@@ -30,6 +30,7 @@ import numpy as np
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.attention import Attention, AttentionParams, Memory
+from jaxrnn.cells.noise import Noisy, without_noise
 from jaxrnn.cells.products import recurrent_product, weight_gradient
 from jaxrnn.scores import against, average, project, row_gradient, seen, softmax, softmax_gradient
 from jaxrnn.types import Adjoint, Array, Carry, Cell, Params, recorded
@@ -108,7 +109,8 @@ def attending(
     Args:
         cell: a `Cell` whose carry is an array h or has a field h, as those of `vanilla`, `lstm` and
             `gru`; whose step sees nothing but a z to which c_t W_c can be added, floating arrays
-            ``[..., Z]``; and whose output is one array. With an `Adjoint` it attends by an adjoint too.
+            ``[..., Z]``, beside the noise of `zoneout` or `variational_dropout`; and whose output is one
+            array. With an `Adjoint` it attends by an adjoint too.
         attention: of `jaxrnn.attention`, for queries of the H features of h.
         input_size: D, the features of ``xs [T, *B, D]``.
         outputs: what stands side by side in ``ys``: "y" the cell's own, "context" c_t ``[*B, C]``,
@@ -172,6 +174,11 @@ def attending(
     def beside(z: Any) -> Array:
         return jnp.concatenate(jax.tree.leaves(z), axis=-1)
 
+    def shifted(z: Any, shift: Any) -> Any:
+        if isinstance(z, Noisy):
+            return z._replace(z=shifted(z.z, shift))
+        return jax.tree.map(lambda z, shift: (z.astype(shift.dtype) + shift).astype(z.dtype), z, shift)
+
     def attend(params: AttendingParams, carry: Carry, z: Any) -> tuple[Attended, Any]:
         assert params.memory is not None
         keys, values, valid = params.memory
@@ -181,8 +188,7 @@ def attending(
         weights = softmax(scores, seen(valid, scores))
         context = average(values, weights)
         shift = split(recurrent_product(context, params.context))
-        z = jax.tree.map(lambda z, shift: (z.astype(shift.dtype) + shift).astype(z.dtype), z, shift)
-        return Attended(hidden, query, weights, context), z
+        return Attended(hidden, query, weights, context), shifted(z, shift)
 
     def output(at: Attended, y: Array) -> Array:
         parts = {"y": y, "context": at.context, "weights": at.weights}
@@ -220,7 +226,8 @@ def attending(
         given = dict(zip(outputs, parts, strict=True))
         dy = given.get("y", jnp.zeros((*dys.shape[:-1], widths["y"]), dys.dtype))
         dbefore, dz, da = inner.backward(transposed.cell, saved, dcarry, dy)
-        dcontext = recurrent_product(beside(dz), transposed.context)
+        dshift = without_noise(dz)
+        dcontext = recurrent_product(beside(dshift), transposed.context)
         if "context" in given:
             dcontext = dcontext + given["context"].astype(dcontext.dtype)
         dweights = against(values, dcontext)
@@ -229,7 +236,7 @@ def attending(
         dscores = softmax_gradient(weights, dweights)
         dquery = attention.score.to_query(transposed.attention.score, keys, query, dscores)
         dbefore = _add_to_hidden(dbefore, project(dquery, transposed.attention.query))
-        das = Products(None if transposed.attention.query is None else dquery, dscores, dcontext, dz, da)
+        das = Products(None if transposed.attention.query is None else dquery, dscores, dcontext, dshift, da)
         return dbefore, dz, das
 
     def product(params: AttendingParams, operands: tuple[Attended, Any]) -> Products:
@@ -280,8 +287,17 @@ def _check_cell(cell: Cell, attention: Attention, input_size: int) -> tuple[Any,
         )
     if hidden.shape[0] != attention.query_size:
         raise ValueError(f"attention: expected queries of {hidden.shape[0]} features, got {attention.query_size}")
-    z = jax.eval_shape(cell.inputs, params, jax.ShapeDtypeStruct((input_size,), jax.tree.leaves(params)[0].dtype))
+    dtype = jax.tree.leaves(params)[0].dtype
+    z = jax.eval_shape(cell.inputs, params, jax.ShapeDtypeStruct((input_size,), dtype))
     y = jax.eval_shape(cell.step, params, carry, z)[1]
+    z = without_noise(z)
+    one_step = jax.ShapeDtypeStruct((1, input_size), dtype)  # noise is drawn for steps
+    noisy = jax.eval_shape(lambda *given: cell.inputs(*given, jax.random.key(0)), params, one_step)
+    if jax.tree.structure(without_noise(noisy)) != jax.tree.structure(z):
+        raise TypeError(
+            f"cell: expected a z of the same arrays with a key as without one, {checks.outline(z)}, "
+            f"got {checks.outline(noisy)}; noise may come from a wrapper around attending, such as zoneout"
+        )
     for leaf in jax.tree.leaves((z, y)):
         if len(leaf.shape) != 1 or not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"cell: expected floating arrays [..., features] as its z and output, got {leaf}")

@@ -15,6 +15,13 @@ class Noisy(NamedTuple):
     noise: Any
 
 
+def without_noise(z: Any) -> Any:
+    """Return the z of the innermost cell, around which there may be some with noise."""
+    while isinstance(z, Noisy):
+        z = z.z
+    return z
+
+
 def check_rates(name: str, rate: Any) -> None:
     """Raise unless ``rate`` is a probability below 1, or a tree of them."""
     if not jax.tree.leaves(rate):

@@ -160,3 +160,38 @@ def test_a_cell_without_an_adjoint_attends_by_autodiff(key):
         return [jaxrnn.unroll(each, ready, xs) for each in (plain, cell)]
 
     assert_trees_close(*both(params, memory, xs))
+
+
+@pytest.mark.parametrize("noise", [True, False], ids=["noise", "mean"])
+def test_zoneout_inside_is_zoneout_around(noise, key):
+    """From one key, both draw the same noise; only the cell inside shows what is left of its output."""
+    inner, attention = (make() for make in PAIRS["lstm, scaled_dot"])
+    inside = jaxrnn.attending(jaxrnn.zoneout(inner, 0.4), attention, D)
+    around = jaxrnn.zoneout(jaxrnn.attending(inner, attention, D), 0.4)
+    _, _, params, memory, xs = drawn("lstm, scaled_dot", key)
+
+    @jax.jit
+    def run(params, memory, xs, key=None):
+        ready = jaxrnn.with_memory(params, attention, memory, lengths=LENGTHS)
+        return [jaxrnn.unroll(cell, ready, xs, key=key) for cell in (inside, around)]
+
+    (final, ys), (expected, outside) = jax.device_get(run(params, memory, xs, *[key] * noise))
+    assert_trees_close((final, ys[..., H:]), (expected, outside[..., H:]), tolerance=1e-14)
+    np.testing.assert_array_equal(ys[-1, :, :H], final.h)
+
+
+def test_noise_of_two_cells_inside(key):
+    """By the adjoint as by autodiff."""
+    inner = jaxrnn.variational_dropout(jaxrnn.zoneout(jaxrnn.gru(D, H, **F64), 0.4), 0.3, input_rate=0.2)
+    attention = PAIRS["gru, general"][1]()
+    cell = jaxrnn.attending(inner, attention, D)
+    _, _, params, memory, xs = drawn("gru, general", key)
+
+    def gradient(way):
+        def loss(params, memory, xs):
+            ready = jaxrnn.with_memory(params, attention, memory)
+            return jnp.sin(jaxrnn.unroll(cell, ready, xs, gradient=way, key=key)[1]).sum()
+
+        return jax.value_and_grad(loss, (0, 1, 2))(params, memory, xs)
+
+    assert_trees_close(*jax.jit(lambda: [gradient(way) for way in ("manual", "autodiff")])())
