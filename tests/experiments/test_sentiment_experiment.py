@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import runs, sentiment
-from experiments.__main__ import _execute
+from experiments.command_line import _execute
 from experiments.data.sentiment import FILES, Sentences, Sentiment, generate_reviews
 from experiments.data.words import UNK, load_words, save_words, words_of
 from experiments.sentiment_answers import Answer, baselines_of, shown
