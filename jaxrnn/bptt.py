@@ -85,7 +85,10 @@ def bptt(
     dys = _cotangent("dys", dys, ys)
     transposed = adjoint.transpose(params)
     dzs, das, dstart, dinit = reverse_loop(adjoint, transposed, saved, dfinal, dys, run.steps, reverse=reverse)
-    dparams, dxs = adjoint.gradients(params, run.xs, operands, dzs, das)
+    # The loop computes in the dtype of the carry; a cotangent has that of what it belongs to.
+    dzs, das = _in_dtypes_of((run.zs, jax.eval_shape(adjoint.product, params, operands)), (dzs, das))
+    gradients = adjoint.gradients(params, run.xs, operands, dzs, das)
+    dparams, dxs = _in_dtypes_of((params, run.xs), gradients)
     dxs = zero_unless(run.steps.valid, dxs)
     if carry is not None:
         return Gradients(dparams, dxs, dstart, dinit)
@@ -164,6 +167,10 @@ def with_inputs(cell: Cell, params: Params, run: Run, key: Array | None) -> Run:
     axes = varying_axes((zs, run.carry, run.init, run.steps))
     zs, carry, init, steps = vary_over(axes, (zs, run.carry, run.init, run.steps))
     return Run(run.batch, xs, zs, carry, init, steps)
+
+
+def _in_dtypes_of(values: Any, cotangents: Any) -> Any:
+    return jax.tree.map(lambda value, cotangent: cotangent.astype(value.dtype), values, cotangents)
 
 
 def _cotangent(name: str, cotangent: Any, value: Any) -> Any:

@@ -299,3 +299,33 @@ def test_bptt_of_no_steps_without_a_mask(name, key, float64):
     for options in ({}, {"reverse": True}):
         gradients = hold_together(BY_NAME[name], key, options, (True, True, True), time=0)
         assert not any(leaf.any() for leaf in jax.tree.leaves(gradients.params))
+
+
+BY_HAND = [entry for entry in CELLS if (adjoint := entry.cell().adjoint) is not None and adjoint.gradients is not None]
+
+
+@pytest.mark.parametrize("entry", BY_HAND, ids=str)
+def test_bptt_gives_every_gradient_in_the_dtype_of_what_it_belongs_to(entry, key):
+    """Where the carry is wider than the parameters, as it is in mixed precision."""
+    cell = entry.cell(jnp.bfloat16, jnp.dtype("float32"))
+    params = jax.eval_shape(cell.init, key)
+    xs = jax.ShapeDtypeStruct((3, 2, *entry.features), jnp.bfloat16)
+    carry, ys = jax.eval_shape(lambda params, xs: jaxrnn.unroll(cell, params, xs), params, xs)
+    by_hand = jax.eval_shape(lambda *a: jaxrnn.bptt(cell, *a[:3], dys=a[3], dcarry=a[2]), params, xs, carry, ys)
+    types = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+    assert types((by_hand.params, by_hand.xs, by_hand.carry)) == types((params, xs, carry))
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru-after"])
+def test_bptt_in_mixed_precision_is_what_the_engine_gives(name, key):
+    cell = BY_NAME[name].cell(jnp.bfloat16, jnp.dtype("float32"))
+    params, xs = noisy_params(cell, key), normal(key, (4, 2, 2), jnp.bfloat16)
+
+    @jax.jit
+    def both(params, xs):
+        (final, ys), transpose = jax.vjp(lambda params, xs: jaxrnn.unroll(cell, params, xs), params, xs)
+        by_hand = jaxrnn.bptt(cell, params, xs, dys=ys, dcarry=final)
+        return (by_hand.params, by_hand.xs), transpose((final, ys))
+
+    actual, expected = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), both(params, xs))
+    assert_trees_close(actual, expected, tolerance=0.02)
