@@ -34,6 +34,7 @@ import rich.table
 from experiments import runs
 from experiments.coloured_text import Panel, draw_text, write_page
 from experiments.interpret_plots import draw_attention, draw_heads, draw_scores, draw_states
+from experiments.listing import descriptions
 from experiments.runs import Row
 from experiments.specimens import Question, Reading, Specimen
 from experiments.training import BEST
@@ -112,6 +113,10 @@ def find(config: Config) -> tuple[str, pathlib.Path]:
     """Return the experiment and the directory of the run that is looked into, made first where that is asked for."""
     experiment, _, name = config.of.partition("/")
     offer = offering()
+    if experiment in descriptions(pathlib.Path(__file__).parent).keys() - set(offer):
+        raise runs.InputError(
+            f"--of {config.of}: {experiment} keeps no trained model to look into; expected one of {', '.join(offer)}"
+        )
     runs.require(experiment in offer, "of", f"one of {', '.join(offer)}, or one of them and /RUN", config.of)
     if name:
         return experiment, runs.find(experiment, name)

@@ -230,8 +230,13 @@ def test_what_can_be_looked_into_is_named(tmp_path: pathlib.Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     known = ["char_lm", "image_sequence", "long_memory", "sentiment", "transformer_or_rnn", "translation"]
     assert interpret.offering() == known
-    with pytest.raises(runs.InputError, match=r"--of: expected one of char_lm, .*, got 'gradient_flow'"):
-        interpret.find(interpret.Config(of="gradient_flow"))
+    with pytest.raises(runs.InputError, match=r"--of: expected one of char_lm, .*, got 'char_ml'"):
+        interpret.find(interpret.Config(of="char_ml"))
+    for without in ("gradient_flow", "textbook_gradients", "interpret"):
+        for run in ("", "/one"):
+            wanted = f"--of {without}{run}: {without} keeps no trained model to look into; expected one of char_lm, "
+            with pytest.raises(runs.InputError, match=wanted):
+                interpret.find(interpret.Config(of=without + run))
     with pytest.raises(runs.InputError, match=r"--of char_lm: no run has a model yet; make one, or add --train"):
         interpret.find(interpret.Config())
     made = runs.create("char_lm", "one")
