@@ -66,8 +66,11 @@ def valid_steps(time: int, batch: tuple[int, ...], lengths: Any, mask: Any) -> A
 def valid_like(xs: Array, lengths: Any, mask: Any) -> Array | None:
     """Return which steps of ``xs`` are valid, where it is not known how many of its axes are features."""
     if mask is not None:
-        return valid_steps(xs.shape[0], np.shape(mask)[1:], lengths, mask)
-    return None if lengths is None else valid_steps(xs.shape[0], np.shape(lengths), lengths, None)
+        mask = checks.array("mask", mask)
+        return valid_steps(xs.shape[0], mask.shape[1:], lengths, mask)
+    if lengths is not None:
+        return valid_steps(xs.shape[0], checks.array("lengths", lengths).shape, lengths, None)
+    return None
 
 
 def time_and_batch(xs: Any, feature_axes: int) -> tuple[int, tuple[int, ...]]:
@@ -123,7 +126,8 @@ def clipped_lengths(
         raise TypeError(f"{name}: expected integers, got dtype {lengths.dtype}")
     if lengths.shape != batch:
         raise ValueError(f"{name}: expected shape {batch} = [*batch], got {lengths.shape}")
-    if lengths.size and checks.concrete(given):
+    # A list may hold both what is known and what is traced.
+    if lengths.size and all(map(checks.concrete, jax.tree.leaves(given))):
         low, high = np.asarray(given).min(), np.asarray(given).max()
         if low < 0 or high > time:
             raise ValueError(f"{name}: expected values from 0 to the {time} steps of {sequence}, got {low} to {high}")

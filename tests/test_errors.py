@@ -393,6 +393,21 @@ def test_lengths_are_clipped_under_jit(dtype, key):
     assert all((a == b).all() for a, b in zip(jax.tree.leaves(clipped), jax.tree.leaves(expected), strict=True))
 
 
+LAYERS = {"recurrent": jaxrnn.recurrent(jaxrnn.vanilla(D, D)), "residual": jaxrnn.residual(jaxrnn.dense(D, D))}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_lists_may_hold_what_is_traced(name, key):
+    """Beside what is known, which is not looked at then."""
+    layer = LAYERS[name]
+    params = layer.init(key)
+    run = lambda **steps: layer.apply(params, XS, **steps)[1]
+    lengths = jax.jit(lambda length: run(lengths=[length, 9]))(3)
+    mask = jax.jit(lambda valid: run(mask=[[valid, True]] * T))(False)
+    assert (lengths == run(lengths=[3, 5])).all()
+    assert (mask == run(lengths=[0, 5])).all()
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint32])
 def test_lengths_of_a_dtype_too_narrow_for_the_steps(dtype):
     params = VANILLA.init(KEY)
