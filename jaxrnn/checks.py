@@ -22,8 +22,8 @@ LONGEST = 120  # letters of an outline; a batch given as nested lists would fill
 
 
 def concrete(x: Any) -> bool:
-    """Whether the values of ``x`` are known, so that they can be checked."""
-    return not isinstance(x, jax.core.Tracer)
+    """Whether the values of ``x``, an array or a tree of arrays such as a list, are known and can be checked."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x))
 
 
 def symbolic(axis: Any) -> bool:

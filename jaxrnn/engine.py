@@ -147,7 +147,7 @@ def first_step(adjoint: Adjoint, params: Params, carry: Carry, zs: Any) -> Any:
 
 def closes_over_tracers(step: Callable[..., Any], *arguments: Any) -> bool:
     """Whether a step reads arrays that are no arguments, and that JAX may be transforming."""
-    return not all(map(checks.concrete, jax.make_jaxpr(step)(*arguments).consts))
+    return not checks.concrete(jax.make_jaxpr(step)(*arguments).consts)
 
 
 def _recovered(adjoint: Adjoint, known: Known, params: Params, zs: Any, *_: Any) -> tuple[Carry, Any, Any, Any]:

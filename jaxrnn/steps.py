@@ -127,7 +127,7 @@ def clipped_lengths(
     if lengths.shape != batch:
         raise ValueError(f"{name}: expected shape {batch} = [*batch], got {lengths.shape}")
     # A list may hold both what is known and what is traced.
-    if lengths.size and all(map(checks.concrete, jax.tree.leaves(given))):
+    if lengths.size and checks.concrete(given):
         low, high = np.asarray(given).min(), np.asarray(given).max()
         if low < 0 or high > time:
             raise ValueError(f"{name}: expected values from 0 to the {time} steps of {sequence}, got {low} to {high}")

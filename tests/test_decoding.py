@@ -167,6 +167,11 @@ def one_at_a_time(prompt, length, choose):
     return carry, np.stack(tokens)
 
 
+def test_a_prompt_may_be_a_list_that_holds_a_traced_token():
+    generate = lambda prompt: decoding.generate(MODEL, PARAMS, prompt, 3, temperature=0)[1]
+    assert (jax.jit(lambda token: generate([token, 1]))(2) == generate([2, 1])).all()
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("batch", [(), (2,), (1, 2)])
 def test_generate_greedily_is_the_loop(steps, batch):

@@ -47,7 +47,7 @@ def to_jax(name: str, value: Any) -> Array:
 
 def on_host(tree: Any) -> Any:
     """Return a tree with NumPy's arrays, for which nothing is compiled, unless one of them is traced."""
-    return jax.tree.map(np.asarray, tree) if all(map(checks.concrete, jax.tree.leaves(tree))) else tree
+    return jax.tree.map(np.asarray, tree) if checks.concrete(tree) else tree
 
 
 def off_host(tree: Any) -> Any:
