@@ -93,13 +93,13 @@ class Kept(NamedTuple):
     carry: as the step took it.
     z: what the step read; None where nothing on the way back reads it.
     beside: in its place, arrays side by side that have its shape together, so that the loop writes them over it.
-    arrays: all others that were kept.
+    arrays: what was kept, by its number among all that the way back reads; None for what is in ``beside``.
     """
 
     carry: Carry
     z: Any
     beside: Array | None
-    arrays: list[Array]
+    arrays: dict[int, Array | None]
 
 
 def split_adjoint(split: Split, seen: Callable[[Carry, Any], Carry] = itself) -> Adjoint:
@@ -111,19 +111,23 @@ def split_adjoint(split: Split, seen: Callable[[Carry, Any], Carry] = itself) ->
     costly = lambda primitive, *_, **__: str(primitive) not in CHEAP
     update = jax.checkpoint(split.update, policy=costly, prevent_cse=False)
 
+    def doubled(params: Params, carry: Carry, z: Any) -> list[Any]:
+        """Return all that the transpose of `update` reads, for every sequence twice."""
+        carry, z = jax.tree.map(lambda x: jnp.concatenate([x, x]), (carry, z))
+        return jax.tree.leaves(jax.vjp(update, carry, z, recur(params, seen(carry, z)))[1])
+
     def forward(params: Params, carry: Carry, z: Any) -> tuple[Carry, Any, Any, Kept]:
         operand = seen(carry, z)
         (after, y), transpose = jax.vjp(update, carry, z, recur(params, operand))
         leaves = jax.tree.leaves(transpose)
-        arrays = [leaf for leaf in leaves if _has_rows(leaf, carry)]
+        arrays = {number: leaves[number] for number in _with_rows(leaves, doubled, params, carry, z)}
         # What has no rows is not kept, and may be computed again from z.
-        computed_again = any(not _has_rows(leaf, carry) and not checks.concrete(leaf) for leaf in leaves)
+        computed_again = any(not checks.concrete(leaf) for number, leaf in enumerate(leaves) if number not in arrays)
         over_z = [] if seen is not itself or computed_again else _filling(z, arrays, carry)
         if not over_z:
             return after, y, operand, Kept(carry, z, None, arrays)
         beside = jnp.concatenate([arrays[number] for number in over_z], axis=-1)
-        rest = [leaf for number, leaf in enumerate(arrays) if number not in over_z]
-        return after, y, operand, Kept(carry, None, beside, rest)
+        return after, y, operand, Kept(carry, None, beside, arrays | dict.fromkeys(over_z))
 
     def backward(params: Params, saved: Kept, dcarry: Carry, dy: Any) -> tuple[Carry, Any, Any]:
         before = saved.carry
@@ -131,8 +135,8 @@ def split_adjoint(split: Split, seen: Callable[[Carry, Any], Carry] = itself) ->
         a, recur_transpose = jax.vjp(lambda carry: recur(params, seen(carry, z)), before)
         # The transpose again, for its structure; what a kept array takes the place of, the compiler does not compute.
         leaves, structure = jax.tree.flatten(jax.vjp(update, before, z, a)[1])
-        arrays = iter(_apart(saved, [leaf for leaf in leaves if _has_rows(leaf, before)]))
-        leaves = [next(arrays) if _has_rows(leaf, before) else leaf for leaf in leaves]
+        kept = saved.arrays | _apart(saved, leaves)
+        leaves = [kept.get(number, leaf) for number, leaf in enumerate(leaves)]
         dbefore, dz, da = jax.tree.unflatten(structure, leaves)((dcarry, dy))
         if _reads_the_sum(split.update, before, z, a):
             da = dz
@@ -142,19 +146,30 @@ def split_adjoint(split: Split, seen: Callable[[Carry, Any], Carry] = itself) ->
     return Adjoint(forward, lambda params: params, backward, recur)
 
 
-def _has_rows(leaf: Any, carry: Carry) -> bool:
-    """Return whether an array has a row for every sequence of the batch, as those of ``carry`` have."""
-    shapes = [jnp.shape(each) for each in (leaf, *jax.tree.leaves(carry)[:1])]
-    return len(shapes) == 2 and all(shapes) and shapes[0][0] == shapes[1][0]
+def _with_rows(leaves: list[Any], doubled: Callable[..., list[Any]], params: Params, carry: Carry, z: Any) -> list[int]:
+    """Return the numbers of those ``leaves`` that have a row for every sequence: with all sequences twice, two.
+
+    An axis as long as the batch may be another one, such as that of the units, and what is kept must be the same
+    when `vmap` has the loop take more rows.
+    """
+    rows = jax.tree.leaves((carry, z))[0].shape[:1]
+    as_long = [number for number, leaf in enumerate(leaves) if rows and jnp.shape(leaf)[:1] == rows]
+    try:
+        twice = jax.eval_shape(doubled, params, carry, z)
+    except Exception:  # whatever a cell raises where the first axis is not the batch; no rows are folded into it then
+        return as_long
+    if len(twice) != len(leaves):
+        return as_long
+    return [number for number in as_long if twice[number].shape[:1] == (2 * rows[0],)]
 
 
-def _filling(z: Any, arrays: list[Array], carry: Carry) -> list[int]:
+def _filling(z: Any, arrays: dict[int, Array], carry: Carry) -> list[int]:
     """Return the numbers of arrays that have the shape and dtype of z side by side; none if there are none."""
     if not getattr(z, "shape", ()):
         return []
     there = {id(leaf) for leaf in jax.tree.leaves((carry, z))}  # and stored for no more memory
     numbers, room = [], z.shape[-1]
-    for number, array in enumerate(arrays):
+    for number, array in arrays.items():
         fits = (array.shape[:-1], array.dtype) == (z.shape[:-1], z.dtype) and array.shape[-1] <= room
         if fits and id(array) not in there:
             numbers.append(number)
@@ -162,14 +177,13 @@ def _filling(z: Any, arrays: list[Array], carry: Carry) -> list[int]:
     return [] if room else numbers
 
 
-def _apart(saved: Kept, like: list[Array]) -> list[Array]:
-    """Return all arrays that were kept, of the shapes and in the order of ``like``."""
+def _apart(saved: Kept, like: list[Any]) -> dict[int, Array]:
+    """Return the arrays that were kept side by side, by number; each has as many columns as its number of ``like``."""
     if saved.beside is None:
-        return saved.arrays
-    over_z, rest = _filling(saved.beside, like, saved.carry), iter(saved.arrays)
+        return {}
+    over_z = [number for number, array in saved.arrays.items() if array is None]
     ends = itertools.accumulate(like[number].shape[-1] for number in over_z)
-    parts = dict(zip(over_z, jnp.split(saved.beside, list(ends)[:-1], axis=-1), strict=True))
-    return [parts[number] if number in parts else next(rest) for number in range(len(like))]
+    return dict(zip(over_z, jnp.split(saved.beside, list(ends)[:-1], axis=-1), strict=True))
 
 
 def _reads_the_sum(update: Callable[..., Any], carry: Carry, z: Any, a: Any) -> bool:
