@@ -106,6 +106,10 @@ class Adjoint(NamedTuple):
     the reverse loop needs the carry's cotangent alone, and every parameter gradient is one
     contraction over all T·B rows, after the loop.
 
+    No row may depend on another, be it a step or an example: all batch axes, and those that `vmap` adds, are one
+    in the loops, and one with time in the product. Nothing tells a mean over the batch that its batch has grown, so
+    that values and gradients would be wrong without a word; a cell that takes one has no adjoint.
+
     forward: ``(prepared, carry, z) -> (carry, y, operand, saved)``. The step, keeping what the
         product took on its left and what `backward` needs.
     transpose: ``(params) -> transposed``. What `backward` multiplies by; formed once, before the
@@ -156,7 +160,8 @@ class Cell(NamedTuple):
         one product for all T·B rows. Without a key, a step of zs is made of that step of xs alone: one
         input is a sequence with T = 1, and a long sequence may come in parts. Noise is drawn here, from
         ``key``, for every step or once for all of them, and travels in zs.
-    adjoint: how `unroll` differentiates the step; None for plain autodiff of the scan.
+    adjoint: how `unroll` differentiates the step; None for plain autodiff of the scan, and for a step in which one
+        example of the batch depends on another.
     feature_axes: how many trailing axes of xs are features (1; more where they are spatial).
     split: the step cut at its product; None where it cannot be.
     spec: the call that made the cell; None for a cell of your own.

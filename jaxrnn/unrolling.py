@@ -52,7 +52,8 @@ def unroll(
             gates are computed at once. Noise by ``key`` is drawn once and kept.
         gradient: "auto", the fastest that is exact: by the cell's adjoint where it has one; "manual",
             by the adjoint or not at all; "autodiff", plain `lax.scan`, for forward mode, second
-            derivatives and everything else that JAX can do.
+            derivatives and everything else that JAX can do, and for a cell of your own in which one example of
+            the batch depends on another, as it must not by an adjoint (see `split_cell`).
         unroll: steps per iteration of the loop, at least, as in `jax.lax.scan`.
         key: for cells that draw noise; without it they are deterministic.
 

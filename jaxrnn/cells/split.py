@@ -30,6 +30,11 @@ def split_cell(
     The split makes it as fast as the library's own: `unroll` differentiates `update` alone in its reverse
     loop, keeps of it what took much work, and takes all parameter gradients after the loop.
 
+    For that it makes one axis of all batch axes, of those that `vmap` adds and, for `recur`, of time. So no example of
+    the batch may depend on another: of a mean over the batch, or another statistic, values and gradients would be
+    wrong without a word. Such a cell is to be run with ``gradient="autodiff"``, or written as a `Cell` without an
+    adjoint.
+
     Args:
         init: ``(key) -> params``.
         initial_carry: ``(params, batch_shape=()) -> carry``.

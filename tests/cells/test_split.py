@@ -77,3 +77,22 @@ def test_what_is_kept_does_not_depend_on_the_number_of_rows(make, batch, key, fl
         return jax.jit(all_of_them)(params, normal(key, (4, T, *batch, width)))
 
     assert_trees_close(derivatives("manual"), derivatives("autodiff"))
+
+
+def test_autodiff_knows_one_batch_axis_from_another(key, float64):
+    """A statistic over the batch, which no adjoint may take, since all batch axes are one to it."""
+
+    def update(h, z, a):
+        h = jnp.tanh(z + a - (z + a).mean(axis=-2, keepdims=True))
+        return h, h
+
+    cell, xs = split(update, H), normal(key, (T, 2, 3, H))
+    params = cell.init(key)
+
+    def derivatives(xs):
+        loss = lambda params, xs: (jaxrnn.unroll(cell, params, xs, gradient="autodiff")[1] ** 2).sum()
+        return jax.grad(loss, argnums=(0, 1))(params, xs)
+
+    together, one, other = (jax.jit(derivatives)(part) for part in (xs, xs[:, 0], xs[:, 1]))
+    assert_trees_close(together[0], one[0] + other[0])
+    assert_trees_close(together[1], jnp.stack([one[1], other[1]], axis=1))
