@@ -86,7 +86,7 @@ def to_tables(rows: list[Row]) -> list[tables.Table]:
         of_kind = [row for row in rows if row.cell == kind]
         heads, lines = tables.pivot(of_kind, lambda row: f"{row.shape[0]:,}", lambda row: row.peer, cell)
         title = f"{kind}, what is kept: ms (ratio to everything), temporary MB (share), seconds to compile"
-        made.append(tables.Table(title, ["T", *heads], lines, (tables.measured(rows),)))
+        made.append(tables.Table(title, ["T", *heads], lines, (tables.measured(of_kind),)))
     return made
 
 

@@ -100,7 +100,7 @@ def to_tables(rows: list[Row]) -> list[tables.Table]:
         swept = [row for row in rows if row.settings["over"] == over]
         heads, lines = tables.pivot(swept, lambda row: f"{size(row):,}", lambda row: tables.label(row.peer), cell)
         title = f"{swept[0].cell} over {over}: ms (ratio to jaxrnn), temporary MB, seconds to compile"
-        made.append(tables.Table(title, [over, *heads], lines, (tables.measured(rows),)))
+        made.append(tables.Table(title, [over, *heads], lines, (tables.measured(swept),)))
     return made
 
 
