@@ -4,6 +4,7 @@ A test runs over ``CELLS`` with ``@pytest.mark.parametrize("entry", CELLS, ids=s
 ``entry.cell(dtype)`` and draws its parameters by `noisy_params`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -319,3 +320,19 @@ def assert_trees_close(actual: Any, expected: Any, tolerance: float = 1e-10) -> 
             got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
             error, scale = np.max(np.abs(got - want), initial=0.0), np.max(np.abs(want), initial=1.0)
         assert error <= tolerance * scale, f"{where}: off by {error:.1e}, where at most {tolerance:.0e} is allowed"
+
+
+def assert_gradients_by_autodiff(cell: jaxrnn.Cell, key: jax.Array, features: tuple[int, ...] = (D,)) -> None:
+    """Fail unless the adjoint's values and gradients, with resets and with noise if there is any, are autodiff's."""
+    time, batch = 4, 2
+    params, xs = noisy_params(cell, key), normal(key, (time, batch, *features))
+    carry = normal_like(key, jax.eval_shape(lambda: cell.initial_carry(params, (batch,))))
+    cotangents = normal_like(key, jax.eval_shape(lambda: jaxrnn.unroll(cell, params, xs)))
+    resets = np.arange(time * batch).reshape(time, batch) % 3 == 1
+
+    def differentiate(gradient: Any) -> Any:
+        unroll = functools.partial(jaxrnn.unroll, cell, resets=resets, gradient=gradient, key=key)
+        results, transpose = jax.vjp(unroll, params, xs, carry)
+        return results, transpose(cotangents)
+
+    assert_trees_close(*jax.jit(lambda: [differentiate(way) for way in ("manual", "autodiff")])())

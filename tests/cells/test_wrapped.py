@@ -16,9 +16,9 @@ from tests.registry import (
     CELLS,
     D,
     H,
+    assert_gradients_by_autodiff,
     assert_trees_close,
     attending,
-    noisy_params,
     normal,
     normal_like,
     on_device,
@@ -299,21 +299,6 @@ PREPARED = [entry for entry in BY_NAME.values() if prepares(entry)]
 AROUND = [(name, entry) for name, entry in itertools.product(WRAPPERS, PREPARED) if wraps(name, entry)]
 NEITHER = {("attending", "all carries"), ("variational", "attending")}  # for the same reasons
 TWICE = [pair for pair in itertools.permutations(WRAPPERS, 2) if pair not in NEITHER]
-
-
-def assert_gradients_by_autodiff(cell, key, features=(D,)):
-    """Fail unless the adjoint's values and gradients, with noise where there is any, are those of autodiff."""
-    params, xs = noisy_params(cell, key), normal(key, (T, B, *features))
-    carry = normal_like(key, jax.eval_shape(lambda: cell.initial_carry(params, (B,))))
-    cotangents = normal_like(key, jax.eval_shape(lambda: jaxrnn.unroll(cell, params, xs)))
-    resets = np.arange(T * B).reshape(T, B) % 3 == 1
-
-    def differentiate(gradient):
-        unroll = functools.partial(jaxrnn.unroll, cell, resets=resets, gradient=gradient, key=key)
-        results, transpose = jax.vjp(unroll, params, xs, carry)
-        return results, transpose(cotangents)
-
-    assert_trees_close(*jax.jit(lambda: [differentiate(way) for way in ("manual", "autodiff")])())
 
 
 @pytest.mark.parametrize(("name", "entry"), AROUND, ids=str)

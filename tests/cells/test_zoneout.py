@@ -11,7 +11,16 @@ import jaxrnn
 from tests.cells.keyed import assert_mean, keyed
 from tests.examples import at
 from tests.layers.stepping import step_of
-from tests.registry import BY_NAME, D, H, assert_trees_close, noisy_params, normal, normal_like
+from tests.registry import (
+    BY_NAME,
+    D,
+    H,
+    assert_gradients_by_autodiff,
+    assert_trees_close,
+    noisy_params,
+    normal,
+    normal_like,
+)
 
 pytestmark = pytest.mark.usefixtures("float64")
 T, B = 3, 2
@@ -252,19 +261,6 @@ WRAPPED = {
         jaxrnn.zoneout(jaxrnn.lstm(D, H, dtype=jnp.float64), 0.5), 0.3, input_rate=0.3
     ),
 }
-
-
-def assert_gradients_by_autodiff(cell, key, features=(D,)):
-    """Fail unless the adjoint's values and gradients, with noise and resets, are those of autodiff."""
-    params, xs, carry = drawn(cell, key, features)
-    cotangents = normal_like(key, jax.eval_shape(lambda: jaxrnn.unroll(cell, params, xs)))
-
-    def differentiate(gradient):
-        run = functools.partial(jaxrnn.unroll, cell, resets=RESETS, gradient=gradient, key=key)
-        results, transpose = jax.vjp(run, params, xs, carry)
-        return results, transpose(cotangents)
-
-    assert_trees_close(*jax.jit(lambda: [differentiate(way) for way in ("manual", "autodiff")])())
 
 
 @pytest.mark.parametrize("name", WRAPPED)
