@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from benchmarks.errors import InputError, MismatchError
+from benchmarks.errors import InputError
 from experiments.listing import descriptions, listing
 
 C = TypeVar("C")
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     try:
         command = tyro.cli(kind, prog=f"{PROGRAM} {name}", description=question.__doc__, args=rest)
         return _answer(name, question, command)
-    except (InputError, MismatchError, OSError) as error:
+    except (InputError, OSError) as error:
         print(f"{PROGRAM} {name}: {error}", file=sys.stderr)
         return 2
 

@@ -79,8 +79,9 @@ def run(config: Config, record: Record) -> None:
                 rows = races.race(
                     "gpu", kind, shape, mode, entrants, config, dtype=dtype, errors=errors, product=product
                 )
-                alone = rows[0].peer != "jaxrnn-1"  # which failed: there is nothing to be a ratio to
-                record.add([dataclasses.replace(row, ratio=math.nan) for row in rows] if alone else rows)
+                if rows[0].peer != "jaxrnn-1":  # which failed: there is nothing to be a ratio to
+                    rows = [dataclasses.replace(row, ratio=math.nan) for row in rows]
+                record.add(rows)
 
 
 def smaller(config: Config) -> Config:

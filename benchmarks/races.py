@@ -59,9 +59,8 @@ def enter(names: Sequence[str], kind: str, shape: Shape, mode: str) -> list[Entr
     entrants: list[Entrant] = []
     for variant, others in peers.items():
         problem = draw(kind, shape, options=options[variant])
-        entered = jaxrnn_first([*ours, *others], program_of(problem, mode), variant)
-        of_jaxrnn = [entrant for entrant in entered if entrant.peer in OURS]
-        entrants += (of_jaxrnn[:1] if variant else of_jaxrnn) + entered[len(of_jaxrnn) :]
+        references = ours[:1] if variant else ours
+        entrants += jaxrnn_first([*references, *others], program_of(problem, mode), variant)
     return entrants
 
 

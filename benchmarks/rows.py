@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
@@ -23,7 +24,7 @@ class Row:
     question, cell, variant, shape, dtype, mode: what was raced; shape is T, B, D, H.
     peer: who ran.
     milliseconds, spread, rounds: median and interquartile range of one call, over that many rounds.
-    ratio: the peer's median over jaxrnn's: above 1, jaxrnn is faster.
+    ratio: the peer's median over jaxrnn's: above 1, jaxrnn is faster; NaN, in the file null, where there is none.
     floor_milliseconds: the products alone, at the rate of a large one timed in the same race.
     temporary_bytes: of the compiled program, per device; None outside JAX.
     compile_seconds: lowering and compiling; None where nothing is compiled.
@@ -96,12 +97,20 @@ class Record:
         self._file: TextIO | None = None if path is None else path.open("w", encoding="utf-8")
 
     def add(self, rows: list[Row]) -> None:
-        """Keep and write the rows of one race; say how it went."""
+        """Keep and write the rows of one race; say how it went.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
         rows = [dataclasses.replace(row, versions=row.versions | self._about) for row in rows]
         for row in rows:
             self.rows.append(row)
             if self._file is not None:
-                print(json.dumps(dataclasses.asdict(row)), file=self._file, flush=True)
+                values = dataclasses.asdict(row) | {"ratio": None if math.isnan(row.ratio) else row.ratio}
+                try:
+                    print(json.dumps(values), file=self._file, flush=True)
+                except OSError as error:  # a full disk: what is measured from here on would be lost
+                    raise InputError(f"--json: {error}") from error
         first = rows[0]
         shape = "×".join(map(str, first.shape))
         times = ", ".join(f"{row.peer}{row.what_else} {row.milliseconds:.4g} ms" for row in rows)
@@ -113,9 +122,11 @@ class Record:
 
     @contextlib.contextmanager
     def reported(self, name: str) -> Iterator[None]:
-        """Go on after an error, with one line that names it."""
+        """Go on after an error, with one line that names it, unless it is of what the user gave."""
         try:
             yield
+        except InputError:
+            raise
         except Exception as error:
             self.failures += 1
             first_line = str(error).strip().partition("\n")[0]
@@ -137,6 +148,7 @@ def read(path: pathlib.Path, question: str) -> list[Row]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = Row(**json.loads(line))
+            row = dataclasses.replace(row, ratio=math.nan) if row.ratio is None else row
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}, line {number}: no row of measurements ({error})") from error
         if row.question != question:

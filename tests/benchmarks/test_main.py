@@ -247,16 +247,28 @@ def test_a_race_that_fails_is_named_and_the_others_are_shown(main, monkeypatch, 
     assert "| gru 2×2×3×5 |" not in out
 
 
-def test_on_a_gpu_without_jaxrnn_there_are_no_ratios(main, monkeypatch, capsys):
+def test_on_a_gpu_without_jaxrnn_there_are_no_ratios(main, monkeypatch, tmp_path, capsys):
     broken = CONTENDERS["jaxrnn-1"]._replace(options={"no_such_option": 1})
     monkeypatch.setitem(CONTENDERS, "jaxrnn-1", broken)
     arguments = ["--cells", "vanilla", "--dtypes", "float32", "--modes", "forward", "--contenders", "naive"]
-    assert main(["gpu", *SIZES, *arguments, "--markdown"]) == 1
+    path = tmp_path / "rows.jsonl"
+    assert main(["gpu", *SIZES, *arguments, "--markdown", "--json", str(path)]) == 1
     out = capsys.readouterr().out
     assert "jaxrnn-1: failed, TypeError" in out
     table = out[out.index("| vanilla H=16") :]
     assert "(–, " in table
     assert "×" not in table.partition("\n")[0]
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["ratio"] is None  # NaN is no JSON
+    assert main(["gpu", "--read", str(path), "--markdown"]) == 0
+    assert table in capsys.readouterr().out
+
+
+def test_a_full_disk_ends_the_run(main, capsys):
+    arguments = ["--cells", "vanilla", "--shapes", "2x2x3x5", "2x2x3x6", "--modes", "forward", "--rounds", "1"]
+    assert main(["own_cell", *arguments, "--json", "/dev/full"]) == 2
+    captured = capsys.readouterr()
+    assert "No space left on device" in captured.err
+    assert "2×2×3×6" not in captured.out
 
 
 def test_without_a_gpu_sizes_are_small_but_for_those_that_were_given():
