@@ -86,9 +86,9 @@ def bptt(
     transposed = adjoint.transpose(params)
     dzs, das, dstart, dinit = reverse_loop(adjoint, transposed, saved, dfinal, dys, run.steps, reverse=reverse)
     # The loop computes in the dtype of the carry; a cotangent has that of what it belongs to.
-    dzs, das = _in_dtypes_of((run.zs, jax.eval_shape(adjoint.product, params, operands)), (dzs, das))
+    dzs, das = in_dtypes_of((run.zs, jax.eval_shape(adjoint.product, params, operands)), (dzs, das))
     gradients = adjoint.gradients(params, run.xs, operands, dzs, das)
-    dparams, dxs = _in_dtypes_of((params, run.xs), gradients)
+    dparams, dxs = in_dtypes_of((params, run.xs), gradients)
     dxs = zero_unless(run.steps.valid, dxs)
     if carry is not None:
         return Gradients(dparams, dxs, dstart, dinit)
@@ -169,7 +169,8 @@ def with_inputs(cell: Cell, params: Params, run: Run, key: Array | None) -> Run:
     return Run(run.batch, xs, zs, carry, init, steps)
 
 
-def _in_dtypes_of(values: Any, cotangents: Any) -> Any:
+def in_dtypes_of(values: Any, cotangents: Any) -> Any:
+    """Return cotangents in the dtypes of what they belong to."""
     return jax.tree.map(lambda value, cotangent: cotangent.astype(value.dtype), values, cotangents)
 
 

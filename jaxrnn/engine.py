@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks
-from jaxrnn.bptt import Run
+from jaxrnn.bptt import Run, in_dtypes_of
 from jaxrnn.loops import ahead_scan, forward_loop, in_place_scan, of_one_row, reverse_loop, stacked_scan
 from jaxrnn.one_kernel import one_kernel
 from jaxrnn.steps import Steps
@@ -76,7 +76,7 @@ def unroll_by_adjoint(
         witness, (params, saved, steps) = residuals
         saved, (dfinal, dys) = differentiate_once((saved, cotangents), witness)
         dzs, das, dcarry, dinit = backward(adjoint.transpose(params), saved, dfinal, dys, steps)
-        return *jax.tree.map(lambda d, w: d.astype(w.dtype), (dzs, das, dcarry, dinit), witness), None
+        return *in_dtypes_of(witness, (dzs, das, dcarry, dinit)), None
 
     link.defvjp(link_forward, link_backward)
     with reverse_mode_once():
