@@ -22,7 +22,8 @@ import jax.numpy as jnp
 from jaxrnn import checks
 from jaxrnn import initializers as init_with
 from jaxrnn.cells.gates import gates, raised
-from jaxrnn.cells.products import affine, affine_gradients, for_a_loop, recurrent_product, weight_gradient, zero_carry
+from jaxrnn.cells.layouts import for_a_loop
+from jaxrnn.cells.products import affine, affine_gradients, recurrent_product, weight_gradient, zero_carry
 from jaxrnn.types import Adjoint, Array, Cell, Split, recorded
 
 

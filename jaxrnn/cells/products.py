@@ -1,19 +1,20 @@
 """The products that the cells share, with their transposes written out."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
-from jaxrnn import checks
-from jaxrnn.sharding import ONE_THREAD, on_several_devices
+from jaxrnn.cells.layouts import pays_to_turn, turned
 from jaxrnn.types import Array
 
 
 def affine(x: Array, kernel: Array, bias: Array | None = None) -> Array:
     """Return x W + b over the last axis; ``x [..., D]``, ``kernel [D, H]``, ``bias [H]`` or None."""
     # Of matrices, as its transpose then is: with two axes to contract, XLA for CPUs transposes dy in memory.
-    return biased((rows(x) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1]), bias)
+    return biased(matrix_product(rows(x), kernel).reshape(*x.shape[:-1], kernel.shape[-1]), bias)
 
 
 def biased(y: Array, bias: Array | None) -> Array:
@@ -28,7 +29,8 @@ def affine_gradients(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array, 
 
 def weight_gradient(x: Array, dy: Array) -> Array:
     """Return dW = Σ xᵀ dy: one product over all rows; ``x [..., D]``, ``dy [..., H]``, ``dW [D, H]``."""
-    return rows(x).T @ rows(dy)
+    x, dy = rows(x), rows(dy)
+    return (turned(x) if pays_to_turn(x, dy.shape[-1]) else x.T) @ dy
 
 
 def bias_gradient(dy: Array) -> Array:
@@ -41,39 +43,40 @@ def rows(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
+def matrix_product(x: Array, kernel: Array, dtype: Any = None) -> Array:
+    """Return x W in ``dtype``, the product's own unless given; ``x [..., D]``, ``kernel [D, H]``."""
+    if pays_to_turn(x, kernel.shape[-1]):
+        return _product_of_many_rows(x, kernel, dtype)
+    return jnp.matmul(x, kernel, preferred_element_type=dtype)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _product_of_many_rows(x: Array, kernel: Array, dtype: Any) -> Array:
+    """Return x W, with the derivative in W a product with xᵀ in an array of its own, and so its transpose Σ xᵀ dy."""
+    return jnp.matmul(x, kernel, preferred_element_type=dtype)
+
+
+@partial(_product_of_many_rows.defjvp, symbolic_zeros=True)
+def _(dtype: Any, primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    product = partial(jnp.matmul, preferred_element_type=dtype)
+    parts = []
+    if not isinstance(dx, SymbolicZero):
+        parts.append(product(dx, kernel))
+    if not isinstance(dkernel, SymbolicZero):
+        parts.append(product(turned(x).T, dkernel))
+    return product(x, kernel), sum(parts[1:], parts[0])
+
+
 def recurrent_product(h: Array, kernel: Array | tuple[Array, ...], bias: Array | None = None) -> Array:
     """Return h U + b in the dtype of the carry; weights of a lower precision are multiplied as they are.
 
     Of a kernel `for_a_loop`, pieces are multiplied one by one, and columns left out that b does not have.
     """
     pieces = kernel if isinstance(kernel, tuple) else (kernel,)
-    products = [jnp.matmul(h.astype(piece.dtype), piece, preferred_element_type=h.dtype) for piece in pieces]
+    products = [matrix_product(h.astype(piece.dtype), piece, h.dtype) for piece in pieces]
     a = products[0] if len(products) == 1 else jnp.concatenate(products, axis=-1)
     return a if bias is None else biased(a[..., : bias.shape[0]], bias)
-
-
-PAGE = 4096  # bytes; what lies a multiple of it apart shares its places in the first cache
-SPACE = 128  # bytes; two lines of the cache
-FEW_ROWS = 48  # of h; with more, a product reads a kernel in an order of its own, and all this only costs
-NARROW = 64  # columns of a piece; with fewer, the products take longer than the one they stand for
-TOGETHER = 32  # columns; a product computes so many at once, and takes as long for a part of them
-
-
-def for_a_loop(kernel: Array, h: Array) -> Array | tuple[Array, ...]:
-    """Return ``kernel [K, N]`` as h U in a loop is fastest on CPUs: as it is, in pieces side by side, or spaced.
-
-    In pieces where several devices run the loop at once, and XLA would share the product among the threads of all: a
-    step waits for those longer than it takes.
-    Spaced, with columns of zeros after it, where its rows begin at multiples of a page: the lines that a product
-    reads together drive each other out of the cache.
-    """
-    if checks.symbolic(h.size) or not 1 < h.size // h.shape[-1] <= FEW_ROWS or jax.default_backend() != "cpu":
-        return kernel
-    (height, width), size = kernel.shape, kernel.dtype.itemsize
-    columns = ONE_THREAD // height // TOGETHER * TOGETHER
-    if on_several_devices(h) and width > columns >= NARROW:
-        return tuple(jnp.split(kernel, tuple(range(columns, width, columns)), axis=1))
-    return kernel if width * size % PAGE else jnp.pad(kernel, ((0, 0), (0, SPACE // size)))
 
 
 def diagonal_product(x: Array, diagonal: Array) -> Array:
