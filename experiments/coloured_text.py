@@ -12,6 +12,8 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from experiments import runs
+
 WIDTH, NARROW, GAP = 100, 30, 3  # characters in a line; in one that panels side by side have at least; between them
 POINTS, ADVANCE, HEIGHT = 9.0, 0.602, 1.35  # of the font DejaVu Sans Mono: size, and width and height of a cell in it
 
@@ -46,7 +48,7 @@ def write_page(path: pathlib.Path, title: str, panels: Sequence[Panel]) -> None:
     )
     head = f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
     page = f"{head}<style>{style}</style>\n<h1>{html.escape(title)}</h1>\n" + "\n".join(parts) + "\n</html>\n"
-    path.write_text(page, encoding="utf-8")
+    runs.write_text(path, page)
 
 
 def draw_text(path: pathlib.Path, title: str, panels: Sequence[Panel]) -> None:

@@ -40,7 +40,7 @@ def report(results: pathlib.Path, folder: pathlib.Path, descriptions: dict[str, 
     for line in sorted(_finished(results), key=lambda line: line["started"]):
         told[line["command"]] = line | {"pictures": _copy_pictures(line, results, folder / "figures")}
     lines = [told[command] for command in sorted(told)]
-    _write(folder / "results.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    runs.write_text(folder / "results.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     readme = (folder / "README.md").read_text(encoding="utf-8")
     for name, description in descriptions.items():
         begin, end = f"<!-- results of {name} -->", f"<!-- end of results of {name} -->"
@@ -51,7 +51,7 @@ def report(results: pathlib.Path, folder: pathlib.Path, descriptions: dict[str, 
             before, _, rest = readme.partition(begin)
             _, _, after = rest.partition(end)
             readme = "".join([before, begin, "\n\n", _section(own), "\n\n", end, after])
-    _write(folder / "README.md", readme)
+    runs.write_text(folder / "README.md", readme)
     _drop_unused(folder / "figures", [picture for line in lines for picture in line["pictures"]], readme)
     return list(told)
 
@@ -193,9 +193,3 @@ def _duration(seconds: float) -> str:
 
 def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

@@ -298,7 +298,7 @@ def run(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         flows = texts.measure_flows(keys(config)[2], config.inputs, config.draws)
     rows = [*gradients, *weight_rows(flows)]
     print_table(rows)
-    (directory / "table.md").write_text(markdown(rows), encoding="utf-8")
+    runs.write_text(directory / "table.md", markdown(rows))
     draw_errors(gradients, directory / "errors.png")
     draw_flows(flows, directory / "initial_weights.png")
     claims = [

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 
+from experiments import runs
 from experiments.data.lengths import Batch as Chosen
 from experiments.data.lengths import batching, pad
 from experiments.data.translation import Pairs
@@ -126,7 +127,7 @@ def show_samples(translate: Translate, pairs: Pairs, tokens: Tokens) -> Hook:
 def write_translations(path: pathlib.Path, pairs: Pairs, written: list[str]) -> None:
     """Write every sentence, its reference and its translation."""
     lines = [f"{source}\n  = {target}\n  > {ours}\n" for source, target, ours in zip(*pairs, written, strict=True)]
-    path.write_text("".join(lines), encoding="utf-8")
+    runs.write_text(path, "".join(lines))
 
 
 def bleu(written: Sequence[str], references: Sequence[str]) -> float:

@@ -12,8 +12,7 @@ import sys
 import jax
 import pytest
 
-import benchmarks.__main__ as command_line
-from benchmarks import gpu, peers
+from benchmarks import command_line, gpu, peers
 from benchmarks.contenders import CONTENDERS, naive_scan
 from benchmarks.rows import Record, Row, read
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 
 import numpy as np
 import pytest
@@ -63,21 +62,6 @@ def test_the_list_starts_no_jax(tmp_path: pathlib.Path):
     assert any(line.split()[:4] == ["char_lm", "Character", "language", "model:"] for line in lines)
     assert any("python -m experiments char_lm --help" in line for line in lines)
     assert not any(line.split()[:1] == ["runs"] for line in lines)
-
-
-def test_without_a_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.delitem(sys.modules, "experiments.command_line", raising=False)
-    monkeypatch.setitem(sys.modules, "tyro", None)
-    assert main([]) == 2
-    assert capsys.readouterr().err == "python -m experiments needs tyro: pip install -e '.[experiments]'\n"
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["experiments"]
-    assert "tyro" in " ".join(extra)
-
-
-def test_a_module_of_ours_that_is_missing_is_a_mistake(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "experiments.command_line", None)
-    with pytest.raises(ModuleNotFoundError):
-        main([])
 
 
 def test_an_unknown_experiment_shows_the_list(tmp_path: pathlib.Path):
