@@ -50,5 +50,5 @@ def pays_to_turn(x: Array, width: int) -> bool:
 
 def turned(x: Array) -> Array:
     """Return xᵀ of ``x [rows, D]`` in an array of its own, which XLA would do without."""
-    # What x is made by, h one step earlier for one, is not to be done again for each column.
+    # The inner barrier keeps what x is made by, such as a look-up of embeddings, out of the loop that copies it.
     return jax.lax.optimization_barrier(jax.lax.optimization_barrier(x).T)

@@ -18,8 +18,8 @@ def keep_memory() -> bool:
     """Have this process keep the memory that its arrays free, and return whether it will.
 
     Steps of which the temporary arrays pass 32 MiB on a device of the CPU then take less time, torch's as well.
-    The process stays as large as it once was, and compiling takes about a quarter longer. Call it first, before JAX
-    has made an array: memory that a thread has by then stays its own. Where the C library is not glibc, as on macOS
+    The process stays as large as it once was, and compiling takes somewhat longer. Call it first, before JAX has
+    made an array: memory that a thread has by then stays its own. Where the C library is not glibc, as on macOS
     and Windows, nothing changes. In place of a call, ``GLIBC_TUNABLES=glibc.malloc.hugetlb=1`` in the environment
     makes the pages larger, and so keeps most of the cost away, where Linux has transparent huge pages.
 

@@ -12,7 +12,6 @@ from jaxrnn.cells.layouts import IN_CACHE, pays_to_turn
 from jaxrnn.cells.products import affine, recurrent_product, weight_gradient
 from tests.registry import assert_trees_close, noisy_params, normal
 
-SPEC = jax.sharding.PartitionSpec
 D = 32  # the fewest features that it pays for
 MANY = 512  # the fewest rows
 CELLS = {
